@@ -1,0 +1,56 @@
+//! The pool functions: what each does, and which of its arguments says what.
+
+/// One pool function of the kernel.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Function {
+    pub(crate) name: &'static str,
+    /// How many arguments it takes: a call with another number is some other function.
+    pub(crate) arguments: usize,
+    pub(crate) does: Does,
+}
+
+/// What a pool function does, with the places of the arguments that matter, from 0.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Does {
+    /// The pool's kind (type or flags), the size, and the tag where there is one.
+    Allocate { pool: usize, bytes: usize, tag: Option<usize> },
+    /// The block.
+    Free { block: usize },
+}
+
+const fn allocate(name: &'static str, arguments: usize) -> Function {
+    Function { name, arguments, does: Does::Allocate { pool: 0, bytes: 1, tag: Some(2) } }
+}
+
+const fn allocate_untagged(name: &'static str) -> Function {
+    Function { name, arguments: 2, does: Does::Allocate { pool: 0, bytes: 1, tag: None } }
+}
+
+const fn free(name: &'static str, arguments: usize) -> Function {
+    Function { name, arguments, does: Does::Free { block: 0 } }
+}
+
+/// Signatures from `wdm.h` of kit 10.0.26100.
+pub(crate) static FUNCTIONS: &[Function] = &[
+    allocate_untagged("ExAllocatePool"),
+    allocate("ExAllocatePoolWithTag", 3),
+    allocate_untagged("ExAllocatePoolWithQuota"),
+    allocate("ExAllocatePoolWithQuotaTag", 3),
+    allocate("ExAllocatePoolWithTagPriority", 4),
+    allocate("ExAllocatePool2", 3),
+    allocate("ExAllocatePool3", 5),
+    allocate("ExAllocatePoolZero", 3),
+    allocate("ExAllocatePoolUninitialized", 3),
+    allocate("ExAllocatePoolQuotaZero", 3),
+    allocate("ExAllocatePoolQuotaUninitialized", 3),
+    allocate("ExAllocatePoolPriorityZero", 4),
+    allocate("ExAllocatePoolPriorityUninitialized", 4),
+    free("ExFreePool", 1),
+    free("ExFreePoolWithTag", 2),
+    free("ExFreePool2", 4),
+];
+
+/// The function of that very name.
+pub(crate) fn find(name: &str) -> Option<&'static Function> {
+    FUNCTIONS.iter().find(|function| function.name == name)
+}

@@ -1,0 +1,76 @@
+//! What the attribute refuses, and what it says to write instead.
+
+use syn::{Item, Signature};
+
+use crate::parse::{Options, Target};
+
+/// `Err` for an item that cannot be annotated, or not with these options.
+pub(crate) fn check(options: &Options, target: &Target) -> syn::Result<()> {
+    match target {
+        Target::Item(item) => annotatable(item)?,
+        Target::ImplFn(_) | Target::TraitFn(_) => {}
+    }
+    match (&options.finish, target.signature()) {
+        (None, _) => Ok(()),
+        (Some(_), Some(signature)) => finishable(signature),
+        (Some(name), None) => {
+            let message = "`finish` prints the leak report where a function ends: put \
+                           `#[memtrack::instrument(finish = …)]` on the unload routine itself";
+            Err(syn::Error::new(name.span(), message))
+        }
+    }
+}
+
+fn annotatable(item: &Item) -> syn::Result<()> {
+    let (what, span) = match item {
+        Item::Fn(_) | Item::Impl(_) | Item::Trait(_) => return Ok(()),
+        Item::Mod(module) if module.content.is_some() => return Ok(()),
+        Item::Mod(module) => {
+            let message = format!(
+                "the body of this module is in another file, which an attribute here cannot see: write \
+                 `#[memtrack::instrument]` in that file, on its functions and impls, or give the module a body: \
+                 `mod {} {{ … }}`",
+                module.ident
+            );
+            return Err(syn::Error::new_spanned(&module.ident, message));
+        }
+        Item::Const(item) => ("a const", item.ident.span()),
+        Item::Enum(item) => ("an enum", item.ident.span()),
+        Item::ExternCrate(item) => ("an extern crate", item.ident.span()),
+        Item::ForeignMod(item) => ("an extern block", item.abi.extern_token.span),
+        Item::Macro(item) => {
+            let message = "`#[memtrack::instrument]` cannot see into a macro: write it on the functions that the \
+                           macro makes";
+            return Err(syn::Error::new_spanned(&item.mac.path, message));
+        }
+        Item::Static(item) => ("a static", item.ident.span()),
+        Item::Struct(item) => ("a struct", item.ident.span()),
+        Item::TraitAlias(item) => ("a trait alias", item.ident.span()),
+        Item::Type(item) => ("a type alias", item.ident.span()),
+        Item::Union(item) => ("a union", item.ident.span()),
+        Item::Use(item) => ("a use", item.use_token.span),
+        _ => ("this", proc_macro2::Span::call_site()),
+    };
+    let message = format!(
+        "{what} has no pool calls to rewrite: write `#[memtrack::instrument]` on the module, fn, impl or trait \
+         that has them"
+    );
+    Err(syn::Error::new(span, message))
+}
+
+fn finishable(signature: &Signature) -> syn::Result<()> {
+    let because = if let Some(token) = &signature.asyncness {
+        Some((token.span, "an async fn ends whenever its future is dropped"))
+    } else {
+        signature.constness.as_ref().map(|token| (token.span, "a const fn cannot print"))
+    };
+    match because {
+        None => Ok(()),
+        Some((span, because)) => {
+            let message = format!(
+                "{because}: put `#[memtrack::instrument(finish = …)]` on the unload routine that the kernel calls"
+            );
+            Err(syn::Error::new(span, message))
+        }
+    }
+}

@@ -1,0 +1,486 @@
+//! The rewriting: each pool call stays where it stands, inside a closure that is called at once.
+//!
+//! ```text
+//! ExAllocatePool2(flags, len as _, TAG)
+//! ```
+//! becomes
+//! ```text
+//! (|here, a, b, c| {
+//!     let request = ::memtrack::__private::request(here, Function::ExAllocatePool2, &a, &b, &c);
+//!     let block = ExAllocatePool2(a, b, c);
+//!     request.granted(&block);
+//!     block
+//! })(Location::caller(), flags, len as _, TAG)
+//! ```
+//! The closure is checked before its arguments are, and its body fixes the types of its parameters. So the
+//! driver's arguments meet the very types that the driver's binding asks for, whatever they are: inference and
+//! coercions go on as before, and `?`, `return` and `.await` in an argument stay outside. The call inside needs
+//! the `unsafe` around it no more and no less than it did, and temporaries of the arguments live as long as they did.
+
+use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote_spanned};
+use syn::parse::Parse;
+use syn::visit_mut::{self, VisitMut};
+use syn::{
+    Arm, Attribute, Block, Expr, ExprCall, ExprClosure, ExprConst, FnArg, ImplItem, ImplItemFn, Item, ItemFn,
+    ItemMod, LitStr, Local, Meta, Pat, Path, ReturnType, Signature, Stmt, TraitItem, TraitItemFn, Type,
+};
+
+use crate::catalog::{self, Does, Function};
+use crate::checks;
+use crate::fallback;
+use crate::model::Names;
+use crate::parse::{self, Options, Target};
+
+/// Every name that an expansion brings along begins so; no driver's does.
+const PREFIX: &str = "__memtrack_";
+
+/// The item with its pool calls rewritten, or as it was with an error beside it.
+pub(crate) fn on(options: TokenStream, item: TokenStream) -> TokenStream {
+    try_on(options, &item).unwrap_or_else(|error| fallback::with_error(item, &error))
+}
+
+fn try_on(options: TokenStream, item: &TokenStream) -> syn::Result<TokenStream> {
+    let options: Options = syn::parse2(options)?;
+    let mut target = parse::target(item)?;
+    checks::check(&options, &target)?;
+    let names = match &target {
+        Target::Item(item) => Names::of(item),
+        Target::ImplFn(_) | Target::TraitFn(_) => Names::empty(),
+    };
+    let mut rewrite = Rewrite { krate: options.krate.clone(), names, constant: false };
+    rewrite.target(&options, &mut target);
+    Ok(target.into_token_stream())
+}
+
+struct Rewrite {
+    krate: Path,
+    names: Names,
+    /// Whether the visitor stands in code that the compiler runs, where nothing can be allocated from pool.
+    constant: bool,
+}
+
+impl Rewrite {
+    fn target(&mut self, options: &Options, target: &mut Target) {
+        match target {
+            Target::Item(Item::Fn(ItemFn { sig, block, .. })) => self.annotated(options, sig, block),
+            Target::ImplFn(ImplItemFn { sig, block, .. })
+            | Target::TraitFn(TraitItemFn { sig, default: Some(block), .. }) => {
+                self.annotated(options, sig, block)
+            }
+            Target::Item(item) => self.visit_item_mut(item),
+            Target::TraitFn(_) => {}
+        }
+    }
+
+    /// A function with the attribute on itself: its body is meant, whatever its name.
+    fn annotated(&mut self, options: &Options, signature: &Signature, block: &mut Block) {
+        self.body(signature, block);
+        if let Some(name) = &options.finish {
+            finish(&options.krate, name, signature, block);
+        }
+    }
+
+    /// A function inside of what has the attribute, perhaps with an attribute of its own: that one is done here,
+    /// where the renames around it are known, and goes. A mistaken one stays and speaks for itself.
+    fn function(&mut self, attributes: &mut Vec<Attribute>, target: Target, block: &mut Block) {
+        if self.skips(attributes) {
+            return;
+        }
+        let Some(signature) = target.signature() else { return };
+        match self.own_options(attributes, &target) {
+            Some(options) => self.annotated(&options, signature, block),
+            None if wraps_the_kernel(signature) => {}
+            None => self.body(signature, block),
+        }
+    }
+
+    fn own_options(&self, attributes: &mut Vec<Attribute>, target: &Target) -> Option<Options> {
+        let ours = |attribute: &Attribute| {
+            let path = attribute.path();
+            path.segments.len() > 1 && fallback::is_ours(path, &self.krate, "instrument")
+        };
+        let place = attributes.iter().position(ours)?;
+        let options = match &attributes[place].meta {
+            Meta::Path(_) => Options { krate: self.krate.clone(), finish: None },
+            _ => attributes[place].parse_args().ok()?,
+        };
+        checks::check(&options, target).ok()?;
+        attributes.remove(place);
+        Some(options)
+    }
+
+    fn body(&mut self, signature: &Signature, block: &mut Block) {
+        let outer = std::mem::replace(&mut self.constant, signature.constness.is_some());
+        self.names.enter();
+        for input in &signature.inputs {
+            if let FnArg::Typed(input) = input {
+                self.names.add_pattern(&input.pat);
+            }
+        }
+        self.visit_block_mut(block);
+        self.names.leave();
+        self.constant = outer;
+    }
+
+    /// Does `visit` as in code that the compiler runs.
+    fn constant(&mut self, visit: impl FnOnce(&mut Self)) {
+        let outer = std::mem::replace(&mut self.constant, true);
+        visit(self);
+        self.constant = outer;
+    }
+
+    /// Does `visit` in a scope of its own.
+    fn scope(&mut self, visit: impl FnOnce(&mut Self)) {
+        self.names.enter();
+        visit(self);
+        self.names.leave();
+    }
+
+    /// Whether `attributes` say to leave what they stand on alone. That attribute goes.
+    fn skips(&mut self, attributes: &mut Vec<Attribute>) -> bool {
+        let before = attributes.len();
+        attributes.retain(|attribute| !fallback::is_skip(attribute.path(), &self.krate));
+        attributes.len() < before
+    }
+
+    /// The tracked form of `call`, or `None` where it is no call of a pool function.
+    fn tracked(&self, call: &ExprCall) -> Option<ExprCall> {
+        if self.constant {
+            return None;
+        }
+        let Expr::Path(callee) = unwrapped(&call.func) else { return None };
+        let function = self.names.resolve(&callee.path, call.args.len())?;
+        self.wrap(call, function)
+    }
+
+    fn wrap(&self, call: &ExprCall, function: &'static Function) -> Option<ExprCall> {
+        let kernel = &call.func;
+        let start = start(kernel);
+        // Located at the driver's call for messages, but in the expansion's own context: names that no code of
+        // the driver's can meet, and no lint takes for the driver's.
+        let hidden = Span::mixed_site().located_at(start);
+        let krate = respanned(&self.krate, hidden);
+        let local = |name: &str| format_ident!("{PREFIX}{name}", span = hidden);
+        let arguments: Vec<_> = (0..function.arguments).map(|place| local(&place.to_string())).collect();
+        let mut tracked = call.clone();
+        let closure = match function.does {
+            Does::Allocate { pool, bytes, tag } => {
+                let (here, request, block) = (local("here"), local("request"), local("block"));
+                let name = Ident::new(function.name, hidden);
+                let (pool, bytes) = (&arguments[pool], &arguments[bytes]);
+                let tag =
+                    tag.map_or_else(|| quote_spanned!(hidden=> ()), |tag| arguments[tag].to_token_stream());
+                // This call alone stands where the driver's does: the compiler reports it as the caller.
+                let visible = respanned(&self.krate, start);
+                let location = quote_spanned!(start=> #visible::__private::Location::caller());
+                tracked.args.insert(0, parsed(location)?);
+                quote_spanned! {hidden=>
+                    (|#here, #(#arguments),*| {
+                        let #request = #krate::__private::request(
+                            #here, #krate::__private::Function::#name, &#pool, &#bytes, &#tag,
+                        );
+                        let #block = #kernel(#(#arguments),*);
+                        #request.granted(&#block);
+                        #block
+                    })
+                }
+            }
+            Does::Free { block } => {
+                let block = &arguments[block];
+                quote_spanned! {hidden=>
+                    (|#(#arguments),*| {
+                        #krate::__private::release(&#block);
+                        #kernel(#(#arguments),*)
+                    })
+                }
+            }
+        };
+        tracked.func = parsed(closure)?;
+        tracked.paren_token = syn::token::Paren(hidden);
+        Some(tracked)
+    }
+}
+
+impl ToTokens for Target {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        match self {
+            Self::Item(item) => item.to_tokens(tokens),
+            Self::ImplFn(function) => function.to_tokens(tokens),
+            Self::TraitFn(function) => function.to_tokens(tokens),
+        }
+    }
+}
+
+/// The tokens of `path` as if they stood at `span`.
+fn respanned(path: &Path, span: Span) -> TokenStream {
+    let respan = |mut token: TokenTree| {
+        token.set_span(span);
+        token
+    };
+    path.to_token_stream().into_iter().map(respan).collect()
+}
+
+/// What `tokens` are as syntax. Where a driver's tokens among them do not read so, the call stays as it is.
+fn parsed<T: Parse>(tokens: TokenStream) -> Option<T> {
+    syn::parse2(tokens).ok()
+}
+
+/// The expression without parentheses and invisible groups around it.
+fn unwrapped(expression: &Expr) -> &Expr {
+    match expression {
+        Expr::Paren(inner) => unwrapped(&inner.expr),
+        Expr::Group(inner) => unwrapped(&inner.expr),
+        other => other,
+    }
+}
+
+/// Where the compiler says that a call of `callee` stands: at its first token.
+fn start(callee: &Expr) -> Span {
+    fn first(tokens: TokenStream) -> Option<Span> {
+        match tokens.into_iter().next()? {
+            TokenTree::Group(group) if group.delimiter() == Delimiter::None => first(group.stream()),
+            TokenTree::Group(group) => Some(group.span_open()),
+            token => Some(token.span()),
+        }
+    }
+    first(callee.to_token_stream()).unwrap_or_else(Span::call_site)
+}
+
+/// Whether this is a call that an earlier pass has rewritten, as where two attributes meet.
+fn is_tracked(call: &ExprCall) -> bool {
+    let Expr::Closure(closure) = unwrapped(&call.func) else { return false };
+    matches!(closure.inputs.first(), Some(Pat::Ident(first)) if first.ident.to_string().starts_with(PREFIX))
+}
+
+/// Makes the leak report the last thing that happens in a function, at every way out of it: it hangs on a local
+/// that is declared before all others, so it is dropped after all of them.
+fn finish(krate: &Path, name: &LitStr, signature: &Signature, block: &mut Block) {
+    let hidden = Span::mixed_site().located_at(name.span());
+    let krate = respanned(krate, hidden);
+    let guard: Option<Stmt> =
+        parsed(quote_spanned!(hidden=> let __memtrack_finish = #krate::__private::Finish::new(#name);));
+    let ty = match &signature.output {
+        ReturnType::Default => quote_spanned!(hidden=> ()),
+        ReturnType::Type(_, ty) => ty.to_token_stream(),
+    };
+    // A result of its own: the temporaries of the body's last expression go before the report, which before
+    // edition 2024 they would not. A body that only ever returns or loops never comes to it.
+    let whole: Option<Block> = parsed(quote_spanned! {hidden=> {
+        let __memtrack_result: #ty = {};
+        #[allow(unreachable_code, clippy::needless_return)]
+        return __memtrack_result;
+    }});
+    let nameable = !matches!(&signature.output, ReturnType::Type(_, ty) if is_unnameable(ty));
+    let body = std::mem::take(&mut block.stmts);
+    block.stmts = match whole {
+        Some(mut whole) if nameable => {
+            if let Some(Stmt::Local(Local { init: Some(init), .. })) = whole.stmts.first_mut() {
+                if let Expr::Block(inner) = init.expr.as_mut() {
+                    inner.block.stmts = body;
+                }
+            }
+            whole.stmts
+        }
+        _ => body,
+    };
+    block.stmts.splice(0..0, guard);
+}
+
+/// Whether a local cannot have this type written on it.
+fn is_unnameable(ty: &Type) -> bool {
+    struct Unnameable(bool);
+    impl VisitMut for Unnameable {
+        fn visit_type_mut(&mut self, ty: &mut Type) {
+            self.0 |= matches!(ty, Type::ImplTrait(_) | Type::Never(_));
+            visit_mut::visit_type_mut(self, ty);
+        }
+    }
+    let mut unnameable = Unnameable(false);
+    unnameable.visit_type_mut(&mut ty.clone());
+    unnameable.0
+}
+
+/// Whether a function of this name wraps the kernel's, so that its calls are what is tracked and not its body.
+/// A method is called with a dot, which is no pool call: its body is tracked.
+fn wraps_the_kernel(signature: &Signature) -> bool {
+    signature.receiver().is_none() && catalog::find(&signature.ident.to_string()).is_some()
+}
+
+/// The attributes that a statement begins with stand, for the parser, on the first thing in it.
+fn leading_attributes(expression: &mut Expr) -> Option<&mut Vec<Attribute>> {
+    match expression {
+        Expr::Assign(inner) => leading_attributes(&mut inner.left),
+        Expr::Binary(inner) => leading_attributes(&mut inner.left),
+        Expr::Cast(inner) => leading_attributes(&mut inner.expr),
+        other => attributes(other),
+    }
+}
+
+fn attributes(expression: &mut Expr) -> Option<&mut Vec<Attribute>> {
+    macro_rules! of {
+        ($($kind:ident)*) => {
+            match expression {
+                $(Expr::$kind(inner) => Some(&mut inner.attrs),)*
+                _ => None,
+            }
+        };
+    }
+    of! {
+        Array Assign Async Await Binary Block Break Call Cast Closure Const Continue Field ForLoop Group If Index
+        Infer Let Lit Loop Macro Match MethodCall Paren Path Range RawAddr Reference Repeat Return Struct Try
+        TryBlock Tuple Unary Unsafe While Yield
+    }
+}
+
+impl VisitMut for Rewrite {
+    fn visit_expr_mut(&mut self, expression: &mut Expr) {
+        if attributes(expression).is_some_and(|attributes| self.skips(attributes)) {
+            return;
+        }
+        match expression {
+            Expr::Call(call) if is_tracked(call) => {
+                call.args.iter_mut().for_each(|argument| self.visit_expr_mut(argument));
+            }
+            Expr::Call(call) => {
+                visit_mut::visit_expr_call_mut(self, call);
+                if let Some(tracked) = self.tracked(call) {
+                    *call = tracked;
+                }
+            }
+            // The length is a constant.
+            Expr::Repeat(repeat) => self.visit_expr_mut(&mut repeat.expr),
+            Expr::If(_) | Expr::While(_) => self.scope(|this| visit_mut::visit_expr_mut(this, expression)),
+            Expr::Let(condition) => {
+                self.visit_expr_mut(&mut condition.expr);
+                self.names.add_pattern(&condition.pat);
+            }
+            Expr::ForLoop(each) => {
+                self.visit_expr_mut(&mut each.expr);
+                self.scope(|this| {
+                    this.names.add_pattern(&each.pat);
+                    this.visit_block_mut(&mut each.body);
+                });
+            }
+            other => visit_mut::visit_expr_mut(self, other),
+        }
+    }
+
+    fn visit_expr_const_mut(&mut self, block: &mut ExprConst) {
+        self.constant(|this| visit_mut::visit_expr_const_mut(this, block));
+    }
+
+    fn visit_stmt_mut(&mut self, statement: &mut Stmt) {
+        let attributes = match statement {
+            Stmt::Expr(expression, _) => leading_attributes(expression),
+            Stmt::Macro(call) => Some(&mut call.attrs),
+            Stmt::Local(_) | Stmt::Item(_) => None,
+        };
+        if !attributes.is_some_and(|attributes| self.skips(attributes)) {
+            visit_mut::visit_stmt_mut(self, statement);
+        }
+    }
+
+    fn visit_local_mut(&mut self, local: &mut Local) {
+        if !self.skips(&mut local.attrs) {
+            visit_mut::visit_local_mut(self, local);
+        }
+        self.names.add_pattern(&local.pat);
+    }
+
+    fn visit_block_mut(&mut self, block: &mut Block) {
+        self.scope(|this| {
+            this.names.add_items(block);
+            visit_mut::visit_block_mut(this, block);
+        });
+    }
+
+    fn visit_expr_closure_mut(&mut self, closure: &mut ExprClosure) {
+        let outer = std::mem::replace(&mut self.constant, false);
+        self.scope(|this| {
+            closure.inputs.iter().for_each(|input| this.names.add_pattern(input));
+            this.visit_expr_mut(&mut closure.body);
+        });
+        self.constant = outer;
+    }
+
+    fn visit_arm_mut(&mut self, arm: &mut Arm) {
+        if !self.skips(&mut arm.attrs) {
+            self.scope(|this| {
+                this.names.add_pattern(&arm.pat);
+                visit_mut::visit_arm_mut(this, arm);
+            });
+        }
+    }
+
+    fn visit_item_mut(&mut self, item: &mut Item) {
+        if item_attributes(item).is_some_and(|attributes| self.skips(attributes)) {
+            return;
+        }
+        match item {
+            Item::Fn(function) => {
+                let target = Target::Item(Item::Fn(function.clone()));
+                self.function(&mut function.attrs, target, &mut function.block);
+            }
+            Item::Const(_) | Item::Static(_) => self.constant(|this| visit_mut::visit_item_mut(this, item)),
+            Item::Mod(_) | Item::Impl(_) | Item::Trait(_) => {
+                let target = Target::Item(item.clone());
+                if let Some(attributes) = item_attributes(item) {
+                    self.own_options(attributes, &target);
+                }
+                visit_mut::visit_item_mut(self, item);
+            }
+            _ => {}
+        }
+    }
+
+    fn visit_item_mod_mut(&mut self, module: &mut ItemMod) {
+        let back = self.names.enter_module(&module.ident);
+        visit_mut::visit_item_mod_mut(self, module);
+        self.names.leave_module(back);
+    }
+
+    fn visit_impl_item_mut(&mut self, item: &mut ImplItem) {
+        match item {
+            ImplItem::Fn(function) => {
+                let target = Target::ImplFn(function.clone());
+                self.function(&mut function.attrs, target, &mut function.block);
+            }
+            ImplItem::Const(item) => self.constant(|this| visit_mut::visit_impl_item_const_mut(this, item)),
+            _ => {}
+        }
+    }
+
+    fn visit_trait_item_mut(&mut self, item: &mut TraitItem) {
+        match item {
+            TraitItem::Fn(function) => {
+                let target = Target::TraitFn(function.clone());
+                if let Some(block) = &mut function.default {
+                    self.function(&mut function.attrs, target, block);
+                }
+            }
+            TraitItem::Const(item) => self.constant(|this| visit_mut::visit_trait_item_const_mut(this, item)),
+            _ => {}
+        }
+    }
+
+    // Types and attributes hold no code that runs.
+    fn visit_type_mut(&mut self, _: &mut Type) {}
+    fn visit_path_mut(&mut self, _: &mut Path) {}
+    fn visit_attribute_mut(&mut self, _: &mut Attribute) {}
+    fn visit_generics_mut(&mut self, _: &mut syn::Generics) {}
+}
+
+fn item_attributes(item: &mut Item) -> Option<&mut Vec<Attribute>> {
+    macro_rules! of {
+        ($($kind:ident)*) => {
+            match item {
+                $(Item::$kind(inner) => Some(&mut inner.attrs),)*
+                _ => None,
+            }
+        };
+    }
+    of! {
+        Const Enum ExternCrate Fn ForeignMod Impl Macro Mod Static Struct Trait TraitAlias Type Union Use
+    }
+}

@@ -1,0 +1,146 @@
+//! The driver's own tokens, given back: because memtrack is off, or because something is wrong.
+
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+use quote::{quote, quote_spanned};
+use syn::{Ident, Item, Path, parse_quote};
+
+use crate::checks;
+use crate::parse::{self, Options, Target};
+
+/// The item as it was, after the checks that every door makes.
+pub(crate) fn off(options: TokenStream, item: TokenStream) -> TokenStream {
+    match read(options, &item) {
+        Ok(options) => unskipped(item, &options.krate),
+        Err(error) => with_error(item, &error),
+    }
+}
+
+/// The item as it was, with a warning at the attribute.
+pub(crate) fn idle(options: TokenStream, item: TokenStream) -> TokenStream {
+    match read(options, &item) {
+        Ok(options) => warned(unskipped(item, &options.krate)),
+        Err(error) => with_error(item, &error),
+    }
+}
+
+/// The item and the warning: inside of a function, which may stand in an impl where nothing else may; beside
+/// anything else.
+fn warned(item: TokenStream) -> TokenStream {
+    let warning = idle_warning();
+    match parse::target(&item) {
+        Ok(Target::Item(Item::Fn(mut function))) => {
+            function.block.stmts.insert(0, parse_quote!(#warning));
+            quote!(#function)
+        }
+        Ok(Target::ImplFn(mut function)) => {
+            function.block.stmts.insert(0, parse_quote!(#warning));
+            quote!(#function)
+        }
+        Ok(Target::TraitFn(_)) | Err(_) => item,
+        Ok(Target::Item(_)) => quote!(#item #warning),
+    }
+}
+
+fn read(options: TokenStream, item: &TokenStream) -> syn::Result<Options> {
+    let options = syn::parse2(options)?;
+    checks::check(&options, &parse::target(item)?)?;
+    Ok(options)
+}
+
+/// Stable Rust lets a macro warn in one way only: by using something deprecated.
+fn idle_warning() -> TokenStream {
+    let span = proc_macro2::Span::call_site();
+    quote_spanned! {span=>
+        const _: () = {
+            #[deprecated(note = "memtrack tracks nothing here: no kernel is chosen. Turn on one of its features, \
+                                 `sim` for tests; or `off`, which says so on purpose")]
+            #[allow(non_upper_case_globals)]
+            const memtrack_without_a_kernel: () = ();
+            memtrack_without_a_kernel
+        };
+    }
+}
+
+/// The item as it was, and one error beside it.
+pub(crate) fn with_error(item: TokenStream, error: &syn::Error) -> TokenStream {
+    let error = error.to_compile_error();
+    let item = unskipped(item, &Options::default().krate);
+    quote!(#item #error)
+}
+
+/// What `#[memtrack::skip]` is outside of an instrumented item: nothing.
+pub(crate) fn skip(options: TokenStream, item: TokenStream) -> TokenStream {
+    if options.is_empty() {
+        return item;
+    }
+    let error = syn::Error::new_spanned(options, "`#[memtrack::skip]` takes no options");
+    with_error(item, &error)
+}
+
+/// Whether an attribute of this path is our `skip`, where the driver calls memtrack `krate`.
+pub(crate) fn is_skip(path: &Path, krate: &Path) -> bool {
+    is_ours(path, krate, "skip")
+}
+
+/// Whether `path` is `name` alone, or `name` in memtrack.
+pub(crate) fn is_ours(path: &Path, krate: &Path, name: &str) -> bool {
+    let segments: Vec<_> = path.segments.iter().map(|segment| &segment.ident).collect();
+    match segments.as_slice() {
+        [one] => *one == name,
+        [.., package, last] => {
+            let known = krate.segments.last().is_some_and(|segment| segment.ident == **package);
+            *last == name && (known || *package == "memtrack")
+        }
+        [] => false,
+    }
+}
+
+/// The tokens without the `#[memtrack::skip]`s in them, which only an instrumenting memtrack understands on a
+/// statement. What is inside of macro calls is not ours to read and stays.
+fn unskipped(tokens: TokenStream, krate: &Path) -> TokenStream {
+    if !has_skip(tokens.clone(), krate) {
+        return tokens;
+    }
+    let mut out = Vec::new();
+    let mut rest = tokens.into_iter().peekable();
+    while let Some(token) = rest.next() {
+        match (&token, rest.peek()) {
+            (TokenTree::Punct(hash), Some(TokenTree::Group(group)))
+                if hash.as_char() == '#' && is_skip_group(group, krate) =>
+            {
+                rest.next();
+            }
+            (TokenTree::Group(group), _) if !is_macro_call(&out) => {
+                let mut inner = Group::new(group.delimiter(), unskipped(group.stream(), krate));
+                inner.set_span(group.span());
+                out.push(TokenTree::Group(inner));
+            }
+            _ => out.push(token),
+        }
+    }
+    out.into_iter().collect()
+}
+
+/// Groups without a skip keep their tokens untouched, and with them the spans of their delimiters.
+fn has_skip(tokens: TokenStream, krate: &Path) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Group(group) => is_skip_group(&group, krate) || has_skip(group.stream(), krate),
+        _ => false,
+    })
+}
+
+fn is_skip_group(group: &Group, krate: &Path) -> bool {
+    group.delimiter() == Delimiter::Bracket
+        && syn::parse2::<Path>(group.stream()).is_ok_and(|path| is_skip(&path, krate))
+}
+
+/// Whether what comes after `before` is the body of a macro call: `name!`, or `macro_rules! name`.
+fn is_macro_call(before: &[TokenTree]) -> bool {
+    let bang = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == '!');
+    let ident = |token: &TokenTree| syn::parse2::<Ident>(token.clone().into()).is_ok();
+    match before {
+        [.., name, mark] if bang(mark) => ident(name),
+        [.., keyword, mark, name] if bang(mark) && ident(name) => ident(keyword),
+        _ => false,
+    }
+}

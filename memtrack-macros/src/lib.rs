@@ -1,0 +1,45 @@
+//! The attributes of memtrack. Drivers name them through the package `memtrack`, whose features choose which of
+//! the three doors `memtrack::instrument` is:
+//!
+//! - [`macro@instrument`] rewrites pool calls,
+//! - [`macro@instrument_off`] leaves the driver's tokens as they are,
+//! - [`macro@instrument_idle`] does too, and warns that no kernel was chosen.
+//!
+//! All three read the same options and refuse the same mistakes with the same words. Their way runs through one
+//! room after the other: `parse` reads, `checks` refuses, `model` learns which names mean pool functions,
+//! `expand` rewrites, and `fallback` hands the driver's own tokens back whenever there is nothing else to give.
+
+mod catalog;
+mod checks;
+mod expand;
+mod fallback;
+mod model;
+mod parse;
+#[cfg(test)]
+mod tests;
+
+use proc_macro::TokenStream;
+
+/// Rewrites the pool calls in a module, function, impl or trait into tracked calls.
+#[proc_macro_attribute]
+pub fn instrument(options: TokenStream, item: TokenStream) -> TokenStream {
+    expand::on(options.into(), item.into()).into()
+}
+
+/// Checks what [`macro@instrument`] would check, and leaves the item as it is.
+#[proc_macro_attribute]
+pub fn instrument_off(options: TokenStream, item: TokenStream) -> TokenStream {
+    fallback::off(options.into(), item.into()).into()
+}
+
+/// As [`macro@instrument_off`], with a warning that memtrack is not told which kernel to report to.
+#[proc_macro_attribute]
+pub fn instrument_idle(options: TokenStream, item: TokenStream) -> TokenStream {
+    fallback::idle(options.into(), item.into()).into()
+}
+
+/// Leaves an item or a statement inside an instrumented one alone.
+#[proc_macro_attribute]
+pub fn skip(options: TokenStream, item: TokenStream) -> TokenStream {
+    fallback::skip(options.into(), item.into()).into()
+}

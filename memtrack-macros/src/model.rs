@@ -1,0 +1,262 @@
+//! Which names mean pool functions where: the modules of the annotated item with their `use … as` renames, and
+//! the scopes of blocks inside them.
+
+use std::collections::{HashMap, HashSet};
+
+use syn::visit::{self, Visit};
+use syn::{Block, Expr, Ident, Item, ItemMod, Pat, PatIdent, Path, Stmt, UseTree};
+
+use crate::catalog::{self, Function};
+
+/// A module by its place in [`Names::modules`].
+type ModuleId = usize;
+
+/// What a name stands for, as far as it matters here.
+#[derive(Clone, Copy)]
+enum Meaning {
+    /// A rename of a pool function.
+    Pool(&'static Function),
+    /// Something of the driver's own.
+    Other,
+}
+
+/// The segments of a path.
+type Segments = Vec<String>;
+
+#[derive(Default)]
+struct Module {
+    parent: Option<ModuleId>,
+    children: HashMap<String, ModuleId>,
+    definitions: HashMap<String, Meaning>,
+    imports: Imports,
+}
+
+/// How many imports are followed for one name, so that a circle of them ends.
+const IMPORTS_FOLLOWED: usize = 16;
+
+enum Local {
+    /// Where a scope begins.
+    Scope,
+    Name(String, Meaning),
+    /// The path of a `use path::*`.
+    Glob(Segments),
+}
+
+/// The names of an annotated item, and the scope that a visitor of it stands in.
+pub(crate) struct Names {
+    modules: Vec<Module>,
+    here: ModuleId,
+    /// What blocks, parameters and patterns brought in, innermost last.
+    locals: Vec<Local>,
+    /// `Type::Variant` of every enum with a tuple variant named like a pool function.
+    variants: HashSet<(String, String)>,
+}
+
+impl Names {
+    /// Reads the modules of `item`, the root being the module that it stands in.
+    pub(crate) fn of(item: &Item) -> Self {
+        let mut names = Self::empty();
+        names.read(0, item);
+        names
+    }
+
+    /// For an item whose surroundings say nothing: a method.
+    pub(crate) fn empty() -> Self {
+        Self { modules: vec![Module::default()], here: 0, locals: Vec::new(), variants: HashSet::new() }
+    }
+
+    fn read(&mut self, module: ModuleId, item: &Item) {
+        match item {
+            Item::Mod(ItemMod { ident, content: Some((_, items)), .. }) => {
+                let child = self.modules.len();
+                self.modules.push(Module { parent: Some(module), ..Module::default() });
+                self.modules[module].children.insert(ident.to_string(), child);
+                items.iter().for_each(|item| self.read(child, item));
+            }
+            Item::Use(item) => {
+                self.modules[module].imports.read(&mut Vec::new(), &item.tree);
+            }
+            _ => {
+                if let Some((name, meaning)) = defined(item) {
+                    self.modules[module].definitions.insert(name, meaning);
+                }
+                self.read_variants(item);
+            }
+        }
+    }
+
+    fn read_variants(&mut self, item: &Item) {
+        if let Item::Enum(item) = item {
+            let named =
+                item.variants.iter().filter(|variant| catalog::find(&variant.ident.to_string()).is_some());
+            self.variants.extend(named.map(|variant| (item.ident.to_string(), variant.ident.to_string())));
+        }
+    }
+
+    /// The pool function that a call of `path` with so many arguments calls from here, if it calls one.
+    pub(crate) fn resolve(&self, path: &Path, arguments: usize) -> Option<&'static Function> {
+        let names: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        let (last, before) = names.split_last()?;
+        let function = match self.meaning(before, last) {
+            Some(Meaning::Pool(function)) => function,
+            Some(Meaning::Other) => return None,
+            None => catalog::find(last)?,
+        };
+        let variant =
+            before.last().is_some_and(|owner| self.variants.contains(&(owner.clone(), last.clone())));
+        (function.arguments == arguments && !variant).then_some(function)
+    }
+
+    fn meaning(&self, before: &[String], last: &str) -> Option<Meaning> {
+        let member = |path: &[String]| {
+            self.lookup(self.walk(self.here, path, IMPORTS_FOLLOWED)?, last, IMPORTS_FOLLOWED)
+        };
+        let local = |local: &Local| match local {
+            Local::Name(name, meaning) => (name == last).then_some(*meaning),
+            Local::Glob(path) => member(path),
+            Local::Scope => None,
+        };
+        let locals = if before.is_empty() { self.locals.as_slice() } else { &[] };
+        locals.iter().rev().find_map(local).or_else(|| member(before))
+    }
+
+    /// The module that `path` leads to from `module`; `None` where it leaves the annotated item.
+    fn walk(&self, module: ModuleId, path: &[String], follow: usize) -> Option<ModuleId> {
+        path.iter().try_fold(module, |module, step| match step.as_str() {
+            "self" => Some(module),
+            "super" => self.modules[module].parent,
+            step => self.modules[module].children.get(step).copied().or_else(|| {
+                let import = self.modules[module].imports.named.get(step)?;
+                self.walk(module, import, follow.checked_sub(1)?)
+            }),
+        })
+    }
+
+    fn lookup(&self, module: ModuleId, name: &str, follow: usize) -> Option<Meaning> {
+        let Module { definitions, imports, .. } = &self.modules[module];
+        if let Some(meaning) = definitions.get(name) {
+            return Some(*meaning);
+        }
+        let follow = follow.checked_sub(1)?;
+        if let Some(path) = imports.named.get(name) {
+            return self.imported(module, path, name, follow);
+        }
+        imports.globs.iter().find_map(|path| self.lookup(self.walk(module, path, follow)?, name, follow))
+    }
+
+    /// What `use path as name` means in `module`.
+    fn imported(&self, module: ModuleId, path: &[String], name: &str, follow: usize) -> Option<Meaning> {
+        let (last, before) = path.split_last()?;
+        let inside = || self.lookup(self.walk(module, before, follow)?, last, follow);
+        inside().or_else(|| catalog::find(last).map(Meaning::Pool)).or_else(|| {
+            // Something renamed to a kernel's name stands in for the kernel's function.
+            catalog::find(name).is_none().then_some(Meaning::Other)
+        })
+    }
+
+    /// Steps into a module of the one where the visitor stands, and returns the way back.
+    pub(crate) fn enter_module(&mut self, name: &Ident) -> ModuleId {
+        let from = self.here;
+        self.here = self.modules[from].children.get(&name.to_string()).copied().unwrap_or(from);
+        from
+    }
+
+    pub(crate) fn leave_module(&mut self, back: ModuleId) {
+        self.here = back;
+    }
+
+    /// Opens a scope: of a block, a function, a match arm.
+    pub(crate) fn enter(&mut self) {
+        self.locals.push(Local::Scope);
+    }
+
+    pub(crate) fn leave(&mut self) {
+        while !matches!(self.locals.pop(), None | Some(Local::Scope)) {}
+    }
+
+    /// Brings the items of `block` into scope, which hold in all of it.
+    pub(crate) fn add_items(&mut self, block: &Block) {
+        for statement in &block.stmts {
+            let Stmt::Item(item) = statement else { continue };
+            if let Item::Use(item) = item {
+                let mut imports = Imports::default();
+                imports.read(&mut Vec::new(), &item.tree);
+                for (name, path) in imports.named {
+                    let meaning = self.imported(self.here, &path, &name, IMPORTS_FOLLOWED);
+                    self.locals.extend(meaning.map(|meaning| Local::Name(name, meaning)));
+                }
+                self.locals.extend(imports.globs.into_iter().map(Local::Glob));
+            } else if let Some((name, meaning)) = defined(item) {
+                self.locals.push(Local::Name(name, meaning));
+            }
+            self.read_variants(item);
+        }
+    }
+
+    /// Brings what `pattern` binds into scope. A binding that is named like a pool function is a pool function
+    /// found at run time, so only renames are hidden by it.
+    pub(crate) fn add_pattern(&mut self, pattern: &Pat) {
+        struct Bindings<'a>(&'a mut Names);
+        impl Visit<'_> for Bindings<'_> {
+            fn visit_pat_ident(&mut self, pattern: &PatIdent) {
+                let (name, meaning) = by_name(&pattern.ident);
+                self.0.locals.push(Local::Name(name, meaning));
+                visit::visit_pat_ident(self, pattern);
+            }
+            fn visit_expr(&mut self, _: &Expr) {}
+        }
+        Bindings(self).visit_pat(pattern);
+    }
+}
+
+/// What a value of the driver's own that is called `name` stands for: with the name of a pool function, for that.
+fn by_name(name: &Ident) -> (String, Meaning) {
+    let name = name.to_string();
+    let meaning = catalog::find(&name).map_or(Meaning::Other, Meaning::Pool);
+    (name, meaning)
+}
+
+/// What an item that is not a `use` or a module defines in the namespace of calls.
+fn defined(item: &Item) -> Option<(String, Meaning)> {
+    match item {
+        // A driver's own function of a kernel's name wraps the kernel's: its calls are what is tracked.
+        Item::Fn(item) => Some(by_name(&item.sig.ident)),
+        Item::Static(item) => Some(by_name(&item.ident)),
+        Item::Const(item) => Some(by_name(&item.ident)),
+        Item::Struct(item) if matches!(item.fields, syn::Fields::Unnamed(_)) => {
+            Some((item.ident.to_string(), Meaning::Other))
+        }
+        _ => None,
+    }
+}
+
+#[derive(Default)]
+struct Imports {
+    /// The path of each imported name.
+    named: HashMap<String, Segments>,
+    /// Paths of `use path::*`.
+    globs: Vec<Segments>,
+}
+
+impl Imports {
+    fn read(&mut self, path: &mut Segments, tree: &UseTree) {
+        match tree {
+            UseTree::Path(tree) => {
+                path.push(tree.ident.to_string());
+                self.read(path, &tree.tree);
+                path.pop();
+            }
+            UseTree::Name(tree) => self.import(path, &tree.ident, &tree.ident),
+            UseTree::Rename(tree) => self.import(path, &tree.ident, &tree.rename),
+            UseTree::Glob(_) => self.globs.push(path.clone()),
+            UseTree::Group(tree) => tree.items.iter().for_each(|tree| self.read(path, tree)),
+        }
+    }
+
+    fn import(&mut self, path: &Segments, original: &Ident, name: &Ident) {
+        let last = (original != "self").then(|| original.to_string());
+        // `use a::b::{self}` brings in `b`.
+        let name = if name == "self" { path.last().cloned().unwrap_or_default() } else { name.to_string() };
+        self.named.insert(name, path.iter().cloned().chain(last).collect());
+    }
+}

@@ -1,0 +1,333 @@
+//! Expansions, in process: whole ones against snapshots, and what is rewritten and what is not.
+
+use std::str::FromStr;
+
+use proc_macro2::{TokenStream, TokenTree};
+
+use crate::{catalog, expand, fallback};
+
+fn tokens(source: &str) -> TokenStream {
+    TokenStream::from_str(source).unwrap_or_else(|error| panic!("{error}: {source}"))
+}
+
+fn on(options: &str, item: &str) -> TokenStream {
+    expand::on(tokens(options), tokens(item))
+}
+
+fn pretty(tokens: TokenStream) -> String {
+    prettyplease::unparse(&syn::parse2(tokens).expect("an expansion parses"))
+}
+
+/// The tokens one by one, without their spacing, which a parser does not keep.
+fn flat(tokens: TokenStream) -> Vec<String> {
+    let flat = |token| match token {
+        TokenTree::Group(group) => {
+            let open = format!("{:?}", group.delimiter());
+            [vec![open.clone()], flat(group.stream()), vec![open]].concat()
+        }
+        token => vec![token.to_string()],
+    };
+    tokens.into_iter().flat_map(flat).collect()
+}
+
+/// The names of the pool functions that the expansion of `item` tracks, in order; a free is told by its callee.
+fn tracked(item: &str) -> Vec<String> {
+    let text = on("", item).to_string();
+    assert!(!text.contains("compile_error"), "{text}");
+    let mut found = Vec::new();
+    for (place, _) in text.match_indices(":: __private :: ") {
+        let rest = &text[place + ":: __private :: ".len()..];
+        if let Some(function) = rest.strip_prefix("Function :: ") {
+            found.push(function.split(' ').next().unwrap_or_default().to_owned());
+        } else if rest.starts_with("release") {
+            found.push("free".to_owned());
+        }
+    }
+    found
+}
+
+fn error_of(options: &str, item: &str) -> String {
+    let text = on(options, item).to_string();
+    let message = text.split("compile_error ! {").nth(1).unwrap_or_else(|| panic!("no error: {text}"));
+    assert_eq!(text.matches("compile_error").count(), 1, "one mistake, one error: {text}");
+    let off = fallback::off(tokens(options), tokens(item)).to_string();
+    assert_eq!(off, text, "the same mistake, the same words");
+    message.trim().trim_end_matches(['}', ' ']).trim_matches('"').replace("\\\"", "\"")
+}
+
+#[test]
+fn an_allocation() {
+    let item = "unsafe fn f() { let p: *mut u8 = ntddk::ExAllocatePool2(FLAGS, len as _, TAG).cast(); }";
+    insta::assert_snapshot!(pretty(on("", item)));
+}
+
+#[test]
+fn an_allocation_without_a_tag() {
+    insta::assert_snapshot!(pretty(on("", "fn f() { ExAllocatePoolWithQuota(1, 2) }")));
+}
+
+#[test]
+fn a_free() {
+    insta::assert_snapshot!(pretty(on("", "unsafe fn f() { ExFreePoolWithTag(p.cast(), TAG); }")));
+}
+
+#[test]
+fn a_module_with_a_renamed_memtrack() {
+    let item = "pub mod driver { use wdk_sys::ntddk::ExFreePool as free; fn f() { unsafe { free(p) } } }";
+    insta::assert_snapshot!(pretty(on("crate = crate::tools::mt", item)));
+}
+
+#[test]
+fn an_unload_routine() {
+    let item = "extern \"C\" fn unload(_: *mut D) { if early { return; } drop(x) }";
+    insta::assert_snapshot!(pretty(on("finish = \"Filemon\"", item)));
+}
+
+#[test]
+fn an_unload_routine_with_a_result() {
+    insta::assert_snapshot!(pretty(on("finish = \"F\"", "fn stop() -> Result<(), E> { step()?; Ok(()) }")));
+}
+
+#[test]
+fn every_function_of_the_catalog_is_rewritten() {
+    for function in catalog::FUNCTIONS {
+        let arguments = vec!["x"; function.arguments].join(", ");
+        let expected = if function.name.starts_with("ExFree") { "free" } else { function.name };
+        for path in ["", "ntddk::", "wdk_sys::ntddk::", "self::", "super::", "::a::b::"] {
+            let call = format!("fn f() {{ {path}{}({arguments}); }}", function.name);
+            assert_eq!(tracked(&call), [expected], "{call}");
+        }
+    }
+}
+
+#[test]
+fn what_only_looks_like_a_pool_call_stays() {
+    for item in [
+        "fn f() { ExAllocatePoolFailed(a, b, c) }",
+        "fn f() { exallocatepool2(a, b, c) }",
+        "fn f() { ExAllocatePool2(a, b) }",
+        "fn f() { let g = ExAllocatePool2; }",
+        "fn f() { g(ExFreePool) }",
+        "fn f() { x.ExFreePool(p) }",
+        "fn f() { assert!(ExFreePool(p)); }",
+        "mod m { extern \"C\" { fn ExFreePool(p: P); } }",
+        "mod m { use a::ExFreePool; pub use b::*; }",
+        "mod m { type ExAllocatePool = u8; }",
+        "mod m { struct ExFreePool(u8); fn f() { ExFreePool(1); } }",
+        "mod m { enum E { ExFreePool(u8) } fn f() { E::ExFreePool(1); } }",
+        "mod m { fn ExFreePool(p: P) { ntddk::ExFreePool(p) } }",
+        "impl M { fn ExFreePool(p: P) { ntddk::ExFreePool(p) } }",
+        "const fn f() { ExFreePool(p) }",
+        "mod m { const X: P = ExAllocatePool2(a, b, c); static Y: P = ExAllocatePool2(a, b, c); }",
+        "fn f() { let x = [0; ExAllocatePool(a, b)]; const { ExFreePool(p) } }",
+    ] {
+        assert_eq!(flat(on("", item)), flat(tokens(item)));
+    }
+}
+
+#[test]
+fn a_wrapper_of_a_kernels_name_is_tracked_where_it_is_called() {
+    let wrapper = "mod m { fn ExFreePool(p: P) { ntddk::ExFreePool(p) } fn f() { ExFreePool(p); self::ExFreePool(p) } }";
+    assert_eq!(tracked(wrapper), ["free", "free"]);
+    assert_eq!(tracked("fn ExFreePool(p: P) { ntddk::ExFreePool(p) }"), ["free"], "annotated itself");
+    assert_eq!(
+        tracked("impl K { fn ExFreePool(&self, p: P) { ntddk::ExFreePool(p) } }"),
+        ["free"],
+        "a method"
+    );
+}
+
+#[test]
+fn calls_are_found_wherever_code_runs() {
+    for item in [
+        "fn f() { (ExFreePool)(p) }",
+        "fn f() -> P { ExFreePool(p) }",
+        "fn f() { let _ = || ExFreePool(p); }",
+        "fn f() { if ExFreePool(p) {} }",
+        "fn f() { match x { _ if ExFreePool(p) => {} _ => {} } }",
+        "fn f() { async { ExFreePool(p) } }",
+        "fn f() { for x in ExFreePool(p) {} }",
+        "fn f() { let Some(x) = ExFreePool(p) else { return }; }",
+        "fn f() { S { field: ExFreePool(p) } }",
+        "fn f() { fn g() { ExFreePool(p) } }",
+        "fn f() { <K as Pool>::ExFreePool(p) }",
+        "fn f() { K::<T>::ExFreePool::<u8>(p) }",
+        "fn f() { x = ExFreePool(p) }",
+        "fn f() { #[cfg(a)] ExFreePool(p); }",
+        "mod m { static X: L = L::new(|| ExFreePool(p)); }",
+        "mod m { mod n { fn f() { ExFreePool(p) } } }",
+        "mod m { impl T for S { fn f() { ExFreePool(p) } } }",
+        "trait T { fn g(); fn f() { ExFreePool(p) } }",
+        "impl S { const F: fn() = || ExFreePool(p); }",
+        "fn f(&mut self) { ExFreePool(p) }",
+        "fn f() { [ExFreePool(p); 2] }",
+        "const fn f() { || ExFreePool(p) }",
+    ] {
+        assert_eq!(tracked(item), ["free"], "{item}");
+    }
+    assert_eq!(tracked("fn f() { ExFreePool(ExAllocatePool(a, b)) }"), ["free", "ExAllocatePool"]);
+}
+
+#[test]
+fn renames_are_followed_to_where_they_hold() {
+    for item in [
+        "mod m { use a::ExFreePool as free; fn f() { free(p) } }",
+        "mod m { use a::{b::{ExFreePool as free}}; fn f() { self::free(p) } }",
+        "mod m { use a::ExFreePool as free; mod n { fn f() { super::free(p) } } }",
+        "mod m { use a::ExFreePool as free; mod n { use super::*; fn f() { free(p) } } }",
+        "mod m { mod n { pub use a::ExFreePool as free; } fn f() { n::free(p) } }",
+        "mod m { mod n { pub use a::ExFreePool as free; } use n::free; fn f() { free(p) } }",
+        "mod m { mod n { pub use a::ExFreePool as free; } use self::n::free as gone; fn f() { gone(p) } }",
+        "mod m { mod n { pub use a::ExFreePool as free; } use n::{self as k}; fn f() { k::free(p) } }",
+        "mod m { mod n { pub use a::ExFreePool as free; } use n::*; fn f() { free(p) } }",
+        "fn f() { use a::ExFreePool as free; free(p) }",
+        "mod m { use a::ExFreePool as free; mod n { fn f() { use super::*; free(p) } } }",
+        "fn f() { { use a::ExFreePool as free; free(p) } free(p) }",
+        "mod m { use x::deallocate as ExFreePool; fn f() { ExFreePool(p) } }",
+        "fn f() { let ExFreePool = resolve(); ExFreePool(p) }",
+    ] {
+        assert_eq!(tracked(item), ["free"], "{item}");
+    }
+    let swapped = "mod m { use a::ExAllocatePool as ExFreePoolWithTag; fn f() { ExFreePoolWithTag(a, b) } }";
+    assert_eq!(tracked(swapped), ["ExAllocatePool"]);
+}
+
+#[test]
+fn renames_are_not_followed_where_something_hides_them() {
+    for body in [
+        "let free = g; free(p)",
+        "fn free(p: P) {} free(p)",
+        "|free| free(p)",
+        "if let Some(free) = g { free(p) }",
+        "match g { free => free(p) }",
+        "for free in g { free(p) }",
+        "use x::other as free; free(p)",
+    ] {
+        let item = format!("mod m {{ use a::ExFreePool as free; fn f() {{ {body} }} }}");
+        assert_eq!(tracked(&item), [] as [&str; 0], "{item}");
+    }
+    let after = "mod m { use a::ExFreePool as free; fn f() { if let Some(free) = g {} free(p) } }";
+    assert_eq!(tracked(after), ["free"]);
+    let circle = "mod m { use n::x; mod n { pub use super::x; } fn f() { x(p) } }";
+    assert_eq!(tracked(circle), [] as [&str; 0]);
+}
+
+#[test]
+fn skip_leaves_alone_and_goes() {
+    for item in [
+        "mod m { #[memtrack::skip] fn f() { ExFreePool(p) } }",
+        "mod m { #[memtrack::skip] mod n { fn f() { ExFreePool(p) } } }",
+        "mod m { #[memtrack::skip] impl S { fn f() { ExFreePool(p) } } }",
+        "impl S { #[memtrack::skip] fn f() { ExFreePool(p) } }",
+        "trait S { #[skip] fn f() { ExFreePool(p) } }",
+        "fn f() { #[memtrack::skip] ExFreePool(p); }",
+        "fn f() { #[memtrack::skip] let x = ExFreePool(p); }",
+        "fn f() { #[memtrack::skip] x = ExFreePool(p); }",
+        "fn f() { #[memtrack::skip] { ExFreePool(p); } }",
+        "fn f() { #[::memtrack::skip] m!(ExFreePool(p)); }",
+        "fn f() { match x { #[memtrack::skip] _ => ExFreePool(p) } }",
+        "fn f() { g(#[memtrack::skip] ExFreePool(p)) }",
+    ] {
+        let left = flat(on("", item));
+        let plain = item
+            .replace("#[memtrack::skip] ", "")
+            .replace("#[::memtrack::skip] ", "")
+            .replace("#[skip] ", "");
+        assert_eq!(left, flat(tokens(&plain)));
+        assert_eq!(fallback::off(tokens(""), tokens(item)).to_string(), tokens(&plain).to_string());
+    }
+    assert_eq!(tracked("fn f() { #[memtrack::skip] ExFreePool(p); ExFreePool(q); }"), ["free"]);
+    assert_eq!(tracked("mod m { #[other::skip] fn f() { ExFreePool(p) } }"), ["free"]);
+}
+
+#[test]
+fn an_attribute_inside_is_done_once() {
+    let inner = "mod m { #[memtrack::instrument(finish = \"F\")] fn f() { ExFreePool(p) } }";
+    let text = on("", inner).to_string();
+    assert!(!text.contains("instrument"), "{text}");
+    assert_eq!(text.matches("Finish").count(), 1);
+    assert_eq!(tracked(inner), ["free"]);
+
+    let foreign = "mod m { #[tracing::instrument] fn f() { ExFreePool(p) } }";
+    assert!(on("", foreign).to_string().contains("# [tracing :: instrument]"));
+
+    let mistaken = "mod m { #[memtrack::instrument(finsh = \"F\")] fn f() { ExFreePool(p) } }";
+    let text = on("", mistaken).to_string();
+    assert!(text.contains("memtrack :: instrument (finsh"), "it stays, and speaks for itself: {text}");
+}
+
+#[test]
+fn rewriting_twice_is_rewriting_once() {
+    let item = "mod m { fn f() { ExFreePool(ExAllocatePool2(a, b, c)); } }";
+    let once = on("", item);
+    assert_eq!(expand::on(TokenStream::new(), once.clone()).to_string(), once.to_string());
+}
+
+#[test]
+fn attributes_of_a_call_stay_on_it() {
+    let text = on("", "fn f() { #[allow(x)] ExFreePool(p); }").to_string();
+    assert!(text.contains("{ # [allow (x)] (| "), "{text}");
+}
+
+#[test]
+fn off_is_the_drivers_own_tokens() {
+    let item =
+        "#[cfg(x)] pub mod m { #![allow(y)] fn f() { ExAllocatePool2(a, b, c) } m! { #[memtrack::skip] } }";
+    assert_eq!(fallback::off(tokens(""), tokens(item)).to_string(), tokens(item).to_string());
+    let finish = "fn f() { ExFreePool(p) }";
+    assert_eq!(
+        fallback::off(tokens("finish = \"F\""), tokens(finish)).to_string(),
+        tokens(finish).to_string()
+    );
+}
+
+#[test]
+fn idle_warns_where_it_may_stand() {
+    for item in ["mod m {}", "fn f() {}", "impl S {}", "trait T {}", "fn f(&self) {}"] {
+        let text = fallback::idle(tokens(""), tokens(item)).to_string();
+        assert_eq!(text.matches("no kernel is chosen").count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn mistakes_are_answered_with_what_to_write() {
+    for (options, item, says) in [
+        ("", "struct S;", "on the module, fn, impl or trait"),
+        ("", "use a::b;", "on the module, fn, impl or trait"),
+        ("", "extern \"C\" { fn ExFreePool(p: P); }", "an extern block has no pool calls"),
+        ("", "mod device;", "write `#[memtrack::instrument]` in that file"),
+        ("", "m! {}", "cannot see into a macro"),
+        ("finsh = \"F\"", "fn f() {}", "there is no option `finsh`: write `finish = \"Driver\"`"),
+        ("finish", "fn f() {}", "write `finish = \"Driver\"`"),
+        ("finish = Filemon", "fn f() {}", "write `finish = \"Driver\"`"),
+        ("finish = \"F\"", "mod m {}", "on the unload routine itself"),
+        ("finish = \"F\"", "async fn f() {}", "on the unload routine that the kernel calls"),
+        ("finish = \"F\"", "const fn f() {}", "on the unload routine that the kernel calls"),
+        ("finish = \"F\", finish = \"G\"", "fn f() {}", "given twice"),
+        ("crate", "fn f() {}", "write `crate = path`"),
+        ("12", "fn f() {}", "write `finish = \"Driver\"`"),
+        ("", "fn f() { let = ; }", "memtrack cannot read this item"),
+        ("", "fn f( {}", "memtrack cannot read this item"),
+    ] {
+        if tokens_of(item).is_none() {
+            continue;
+        }
+        let error = error_of(options, item);
+        assert!(error.contains(says), "{options} {item}: {error}");
+    }
+}
+
+fn tokens_of(source: &str) -> Option<TokenStream> {
+    TokenStream::from_str(source).ok()
+}
+
+#[test]
+fn half_typed_code_comes_back() {
+    for item in ["fn f() { foo. }", "fn f() { ExFreePool( }", "impl S { fn f() { let x = } }", "mod m { fn }"]
+    {
+        let Some(item) = tokens_of(item) else { continue };
+        let text = expand::on(TokenStream::new(), item.clone()).to_string();
+        assert!(text.starts_with(&item.to_string()), "{text}");
+        assert_eq!(text.matches("compile_error").count(), 1);
+    }
+}

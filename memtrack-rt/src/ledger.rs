@@ -1,0 +1,234 @@
+//! The ledger: which blocks are live, found by the address that the driver holds.
+//!
+//! It is a hash table that grows one bucket at a time (linear hashing), so that no single allocation pays for
+//! moving many blocks while the lock is held. Each block costs one [`Entry`] of 32 bytes, and buckets between 8
+//! and 16 more; with the slab's idle quarter that stays below 64 bytes a block.
+
+use core::mem::size_of;
+use core::ptr::{self, NonNull};
+
+use crate::site::SiteRef;
+use crate::slab::{CHUNK_HEAD, Chunks, Slab};
+
+/// What the ledger knows of a live block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// Where it was allocated; its function, tag and pool stand there too.
+    pub(crate) site: SiteRef,
+    /// The size that the driver asked for.
+    pub(crate) bytes: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    address: usize,
+    block: Block,
+    next: Option<NonNull<Entry>>,
+}
+
+const _: () = assert!(size_of::<Entry>() <= 32, "an entry and its buckets must stay below 64 bytes a block");
+
+type Bucket = Option<NonNull<Entry>>;
+
+/// Buckets that are there from the start.
+const FIRST: usize = 64;
+/// Segment `n` holds as many buckets as the first ones and all segments before it together.
+const SEGMENTS: usize = 26;
+
+/// What came of putting a block in.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    /// It stands in the ledger, and `replaced` is the block that stood at its address before.
+    Done { replaced: Option<Block> },
+    /// The ledger needs so many bytes of memory first: bring them to [`Ledger::adopt_entries`].
+    NeedsMemory(usize),
+}
+
+pub(crate) struct Ledger {
+    entries: Slab<Entry>,
+    first: [Bucket; FIRST],
+    /// Segments 1, 2, … each in memory of its own; null where not there yet.
+    segments: [*mut Bucket; SEGMENTS],
+    segment_memory: Chunks,
+    /// Buckets that have memory.
+    buckets_held: usize,
+    /// Buckets in use: at least `FIRST`, at most `buckets_held`.
+    buckets: usize,
+    blocks: usize,
+}
+
+impl Ledger {
+    pub(crate) const EMPTY: Self = Self {
+        entries: Slab::EMPTY,
+        first: [None; FIRST],
+        segments: [ptr::null_mut(); SEGMENTS],
+        segment_memory: Chunks::EMPTY,
+        buckets_held: FIRST,
+        buckets: FIRST,
+        blocks: 0,
+    };
+
+    /// Writes down that `block` lives at `address`.
+    pub(crate) fn insert(&mut self, address: usize, block: Block) -> Inserted {
+        if let Some(mut entry) = self.find(address) {
+            // SAFETY: entries in a bucket are live, and `&mut self` makes this the only way to them.
+            let known = unsafe { &mut entry.as_mut().block };
+            return Inserted::Done { replaced: Some(core::mem::replace(known, block)) };
+        }
+        let Some(entry) = self.entries.insert(Entry { address, block, next: None }) else {
+            return Inserted::NeedsMemory(self.entries.wants());
+        };
+        self.link(entry);
+        self.blocks += 1;
+        if self.blocks > self.buckets && self.buckets < self.buckets_held {
+            self.split();
+        }
+        Inserted::Done { replaced: None }
+    }
+
+    /// Strikes the block at `address` out and returns it; `None` if no live block starts there.
+    pub(crate) fn remove(&mut self, address: usize) -> Option<Block> {
+        let mut link = self.bucket(self.index(address));
+        loop {
+            // SAFETY: `link` is a bucket or the `next` of a live entry, and `&mut self` makes it ours.
+            let entry = unsafe { *link }?;
+            // SAFETY: entries in a bucket are live.
+            let found = unsafe { *entry.as_ptr() };
+            if found.address == address {
+                // SAFETY: as above; the entry is no longer reached once its link is past it.
+                unsafe { *link = found.next };
+                // SAFETY: the entry came from this slab and nothing points to it any more.
+                unsafe { self.entries.remove(entry) };
+                self.blocks -= 1;
+                return Some(found.block);
+            }
+            // SAFETY: the entry is live; only the place of its link is taken.
+            link = unsafe { &raw mut (*entry.as_ptr()).next };
+        }
+    }
+
+    /// How much memory the next segment of buckets takes, when one is due; the ledger works without it, but
+    /// its chains grow.
+    pub(crate) fn wants_buckets(&self) -> Option<usize> {
+        let due = self.blocks >= self.buckets_held && self.blocks % self.buckets_held == 0;
+        let room = self.next_segment() < SEGMENTS;
+        (due && room).then(|| self.next_segment_bytes())
+    }
+
+    /// Takes memory for entries in, unless another processor brought some in the meantime: then it is
+    /// returned.
+    ///
+    /// # Safety
+    ///
+    /// `memory` is the caller's alone, aligned to 16 bytes and `bytes` long, which
+    /// [`NeedsMemory`](Inserted::NeedsMemory) asked for.
+    pub(crate) unsafe fn adopt_entries(&mut self, memory: NonNull<u8>, bytes: usize) -> Option<NonNull<u8>> {
+        // SAFETY: handed on.
+        unsafe { self.entries.adopt(memory, bytes) }
+    }
+
+    /// Takes memory for buckets in, unless it is no longer what is wanted: then it is returned.
+    ///
+    /// # Safety
+    ///
+    /// `memory` is the caller's alone, aligned to 16 bytes and `bytes` long, which
+    /// [`wants_buckets`](Self::wants_buckets) asked for.
+    pub(crate) unsafe fn adopt_buckets(&mut self, memory: NonNull<u8>, bytes: usize) -> Option<NonNull<u8>> {
+        let segment = self.next_segment();
+        if segment >= SEGMENTS || bytes != self.next_segment_bytes() {
+            return Some(memory);
+        }
+        // SAFETY: the memory is the caller's alone and longer than a head.
+        let buckets: NonNull<Bucket> = unsafe { self.segment_memory.adopt(memory) }.cast();
+        let count = FIRST << (segment - 1);
+        for index in 0..count {
+            // SAFETY: `bytes` is the size of `count` buckets beyond the head.
+            unsafe { buckets.add(index).write(None) };
+        }
+        self.segments[segment] = buckets.as_ptr();
+        self.buckets_held += count;
+        None
+    }
+
+    /// Strikes everything out and hands over the memory that it took.
+    pub(crate) fn detach(&mut self) -> [Chunks; 2] {
+        self.first.fill(None);
+        self.segments.fill(ptr::null_mut());
+        self.buckets_held = FIRST;
+        self.buckets = FIRST;
+        self.blocks = 0;
+        [self.entries.detach(), self.segment_memory.detach()]
+    }
+
+    fn find(&mut self, address: usize) -> Bucket {
+        // SAFETY: the bucket lies in memory of the ledger's.
+        let mut next = unsafe { *self.bucket(self.index(address)) };
+        while let Some(entry) = next {
+            // SAFETY: entries in a bucket are live.
+            let Entry { address: found, next: further, .. } = unsafe { *entry.as_ptr() };
+            if found == address {
+                return Some(entry);
+            }
+            next = further;
+        }
+        None
+    }
+
+    /// Puts an entry at the head of its bucket.
+    fn link(&mut self, entry: NonNull<Entry>) {
+        // SAFETY: the entry is live and ours.
+        let address = unsafe { (*entry.as_ptr()).address };
+        let bucket = self.bucket(self.index(address));
+        // SAFETY: the bucket lies in memory of the ledger's; the entry is live and in no chain.
+        unsafe {
+            (*entry.as_ptr()).next = *bucket;
+            *bucket = Some(entry);
+        }
+    }
+
+    /// Puts one more bucket to use, and moves to it what now belongs there: all from one older bucket.
+    fn split(&mut self) {
+        let older = self.buckets - (1 << self.buckets.ilog2());
+        let bucket = self.bucket(older);
+        self.buckets += 1;
+        // SAFETY: the bucket lies in memory of the ledger's.
+        let mut next = unsafe { bucket.replace(None) };
+        while let Some(entry) = next {
+            // SAFETY: entries of a chain are live.
+            next = unsafe { (*entry.as_ptr()).next };
+            self.link(entry);
+        }
+    }
+
+    /// The bucket that `address` belongs to: by as many bits of its hash as there are buckets in use, by one
+    /// bit less where that bucket is not in use yet.
+    fn index(&self, address: usize) -> usize {
+        let full = self.buckets.next_power_of_two();
+        let index = hash(address) & (full - 1);
+        if index < self.buckets { index } else { index & (full / 2 - 1) }
+    }
+
+    fn bucket(&mut self, index: usize) -> *mut Bucket {
+        if index < FIRST {
+            return &raw mut self.first[index];
+        }
+        let segment = (index / FIRST).ilog2() as usize + 1;
+        let start = FIRST << (segment - 1);
+        // SAFETY: `index` is below `buckets_held`, so its segment is there and is `start` buckets long.
+        unsafe { self.segments[segment].add(index - start) }
+    }
+
+    fn next_segment(&self) -> usize {
+        (self.buckets_held / FIRST).ilog2() as usize + 1
+    }
+
+    fn next_segment_bytes(&self) -> usize {
+        self.buckets_held * size_of::<Bucket>() + CHUNK_HEAD
+    }
+}
+
+/// Pool addresses differ in their middle bits; a multiplication by the golden ratio spreads them.
+fn hash(address: usize) -> usize {
+    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+    ((address as u64).wrapping_mul(GOLDEN) >> 32) as usize
+}

@@ -1,0 +1,71 @@
+//! The machine as the runtime sees it. Whatever differs between kernels stands behind this one trait.
+
+use core::ffi::CStr;
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicUsize;
+
+/// An interrupt request level, as `KIRQL` has it.
+pub type Irql = u8;
+
+/// A spin lock of the machine: one word, zero while free, which only [`Platform::acquire`] and
+/// [`Platform::release`] touch. It is laid out as a `KSPIN_LOCK`.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct SpinLock(AtomicUsize);
+
+impl SpinLock {
+    /// A lock that nobody holds.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicUsize::new(0))
+    }
+
+    /// The word itself, for the machine's own lock functions.
+    #[must_use]
+    pub fn word(&self) -> &AtomicUsize {
+        &self.0
+    }
+}
+
+/// What the runtime asks of a kernel.
+///
+/// # Safety
+///
+/// The runtime's memory safety rests on an implementation:
+/// - [`acquire`](Self::acquire) excludes every other holder of the same lock until
+///   [`release`](Self::release), and what one holder wrote is seen by the next;
+/// - [`allocate`](Self::allocate) returns memory that nothing else uses until [`free`](Self::free).
+///
+/// None of the functions may come back into the tracker that called it.
+pub unsafe trait Platform: Sync {
+    /// Sends one line, newline included, to the debugger. It is text, never a format.
+    ///
+    /// Called at IRQL <= DISPATCH_LEVEL, with no lock held.
+    fn print(&self, line: &CStr);
+
+    /// Takes `lock`, raising to DISPATCH_LEVEL so that nothing on this processor can come between; returns
+    /// the IRQL to go back to. Called at IRQL <= DISPATCH_LEVEL.
+    fn acquire(&self, lock: &SpinLock) -> Irql;
+
+    /// Gives `lock` back and returns to `irql`.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds `lock`, and `irql` is what [`acquire`](Self::acquire) returned for it.
+    unsafe fn release(&self, lock: &SpinLock, irql: Irql);
+
+    /// Nonpaged memory for the tracker's own tables, `bytes` long (never zero) and aligned to 16 bytes;
+    /// `None` where the machine has none. Its contents are arbitrary. It must not be tracked itself.
+    ///
+    /// Called at IRQL <= DISPATCH_LEVEL, with no lock held.
+    fn allocate(&self, bytes: usize) -> Option<NonNull<u8>>;
+
+    /// Gives back what [`allocate`](Self::allocate) returned.
+    ///
+    /// Called at IRQL <= DISPATCH_LEVEL, with no lock held.
+    ///
+    /// # Safety
+    ///
+    /// `memory` came from this platform's `allocate` and was not given back before; nobody uses it any more.
+    unsafe fn free(&self, memory: NonNull<u8>);
+}

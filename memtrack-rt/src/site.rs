@@ -1,0 +1,195 @@
+//! Sites: where blocks come from. Each is interned once and stays until the books are closed.
+
+use core::panic::Location;
+use core::ptr::{self, NonNull};
+
+use crate::pool::{Function, Pool, Tag};
+use crate::slab::{Chunks, Slab};
+use crate::stats::{Figures, SiteStats};
+
+/// What makes one site another than the next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    pub(crate) location: &'static Location<'static>,
+    pub(crate) function: Function,
+    pub(crate) tag: Tag,
+    pub(crate) pool: Pool,
+}
+
+impl Key {
+    /// The compiler may keep one location in several places, so its contents decide.
+    fn is(&self, other: &Self) -> bool {
+        let places = || {
+            let (ours, theirs) = (self.location, other.location);
+            ptr::eq(ours, theirs)
+                || ours.line() == theirs.line()
+                    && ours.column() == theirs.column()
+                    && ours.file() == theirs.file()
+        };
+        self.function == other.function && self.tag == other.tag && self.pool == other.pool && places()
+    }
+
+    /// The site as it is before anything was counted there.
+    pub(crate) fn untouched(&self) -> SiteStats {
+        Site::new(*self).stats()
+    }
+
+    fn bucket(&self) -> usize {
+        const GOLDEN: u32 = 0x9E37_79B9;
+        let mixed = self.location.line() ^ self.location.column().rotate_left(16) ^ self.tag.0;
+        (mixed.wrapping_mul(GOLDEN) >> (u32::BITS - BUCKETS.ilog2())) as usize
+    }
+}
+
+/// A site and what was counted there.
+#[derive(Clone, Copy)]
+pub(crate) struct Site {
+    pub(crate) key: Key,
+    pub(crate) figures: Figures,
+    pub(crate) failures: u64,
+    pub(crate) vanished_blocks: u64,
+    pub(crate) unrecorded_blocks: u64,
+    in_bucket: Option<SiteRef>,
+    in_order: Option<SiteRef>,
+}
+
+impl Site {
+    fn new(key: Key) -> Self {
+        Self {
+            key,
+            figures: Figures::ZERO,
+            failures: 0,
+            vanished_blocks: 0,
+            unrecorded_blocks: 0,
+            in_bucket: None,
+            in_order: None,
+        }
+    }
+
+    pub(crate) fn stats(&self) -> SiteStats {
+        let Key { location, function, tag, pool } = self.key;
+        SiteStats {
+            file: location.file(),
+            line: location.line(),
+            column: location.column(),
+            function,
+            tag,
+            pool,
+            figures: self.figures,
+            failures: self.failures,
+            vanished_blocks: self.vanished_blocks,
+            unrecorded_blocks: self.unrecorded_blocks,
+        }
+    }
+}
+
+/// A site of the table that made it. It may be followed until that table is taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SiteRef(NonNull<Site>);
+
+const BUCKETS: usize = 64;
+
+pub(crate) struct Sites {
+    sites: Slab<Site>,
+    buckets: [Option<SiteRef>; BUCKETS],
+    first: Option<SiteRef>,
+    last: Option<SiteRef>,
+    count: usize,
+}
+
+impl Sites {
+    pub(crate) const EMPTY: Self =
+        Self { sites: Slab::EMPTY, buckets: [None; BUCKETS], first: None, last: None, count: 0 };
+
+    /// The site of `key`, made at its first call. `Err` says how many bytes of memory to bring first.
+    pub(crate) fn intern(&mut self, key: &Key) -> Result<SiteRef, usize> {
+        let bucket = key.bucket();
+        let mut next = self.buckets[bucket];
+        while let Some(site) = next {
+            let known = self.at(site);
+            if known.key.is(key) {
+                return Ok(site);
+            }
+            next = known.in_bucket;
+        }
+        let site = Site { in_bucket: self.buckets[bucket], ..Site::new(*key) };
+        let site = SiteRef(self.sites.insert(site).ok_or_else(|| self.sites.wants())?);
+        self.buckets[bucket] = Some(site);
+        match self.last.replace(site) {
+            Some(last) => self.at(last).in_order = Some(site),
+            None => self.first = Some(site),
+        }
+        self.count += 1;
+        Ok(site)
+    }
+
+    /// The site itself.
+    pub(crate) fn at(&mut self, site: SiteRef) -> &mut Site {
+        // SAFETY: a `SiteRef` is only made by `intern`, and sites stay until `detach`, which the ledger's blocks
+        // do not outlive: `Books` empties both together. `&mut self` makes this the only way to it.
+        unsafe { &mut *site.0.as_ptr() }
+    }
+
+    /// Takes memory in, unless another processor brought some in the meantime: then it is returned.
+    ///
+    /// # Safety
+    ///
+    /// `memory` is the caller's alone, aligned to 16 bytes and `bytes` long, as [`intern`](Self::intern) asked.
+    pub(crate) unsafe fn adopt(&mut self, memory: NonNull<u8>, bytes: usize) -> Option<NonNull<u8>> {
+        // SAFETY: handed on.
+        unsafe { self.sites.adopt(memory, bytes) }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// All sites in the order of their first call.
+    pub(crate) fn iter(&self) -> InOrder<'_> {
+        InOrder { next: self.first, _sites: core::marker::PhantomData }
+    }
+
+    /// Forgets every site and hands over what they were: still to be read, and then to be given back.
+    pub(crate) fn detach(&mut self) -> Detached {
+        self.buckets.fill(None);
+        self.last = None;
+        self.count = 0;
+        Detached { first: self.first.take(), memory: self.sites.detach() }
+    }
+}
+
+/// Sites in the order of their first call.
+#[derive(Clone)]
+pub(crate) struct InOrder<'a> {
+    next: Option<SiteRef>,
+    _sites: core::marker::PhantomData<&'a Site>,
+}
+
+impl Iterator for InOrder<'_> {
+    type Item = SiteStats;
+
+    fn next(&mut self) -> Option<SiteStats> {
+        let site = self.next?;
+        // SAFETY: the sites are borrowed for as long as this iterator lives, so none is written or gone.
+        let site = unsafe { site.0.as_ref() };
+        self.next = site.in_order;
+        Some(site.stats())
+    }
+}
+
+/// Sites that no table holds any more.
+pub(crate) struct Detached {
+    first: Option<SiteRef>,
+    memory: Chunks,
+}
+
+impl Detached {
+    pub(crate) fn iter(&self) -> InOrder<'_> {
+        InOrder { next: self.first, _sites: core::marker::PhantomData }
+    }
+
+    /// The memory that the sites lived in.
+    pub(crate) fn into_memory(self) -> Chunks {
+        self.memory
+    }
+}

@@ -1,0 +1,133 @@
+//! A platform for tests: real memory, a real lock, and a witness of every rule that the runtime must keep.
+#![allow(dead_code, unreachable_pub, reason = "shared by several tests, none of which uses all of it")]
+
+use std::alloc::{Layout, alloc, dealloc};
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use memtrack_rt::{Function, Irql, LINE_MAX, Location, Platform, SpinLock, Tag, Tracker};
+
+thread_local! {
+    static HOLDS_A_LOCK: Cell<bool> = const { Cell::new(false) };
+}
+
+#[derive(Default)]
+pub struct Desk {
+    lines: Mutex<Vec<String>>,
+    memory: Mutex<HashMap<usize, usize>>,
+    most_memory: AtomicUsize,
+    refuses: AtomicBool,
+}
+
+impl Desk {
+    pub fn refuse_memory(&self, refuse: bool) {
+        self.refuses.store(refuse, Ordering::SeqCst);
+    }
+
+    /// Bytes that the runtime holds.
+    pub fn held(&self) -> usize {
+        self.memory.lock().unwrap().values().sum()
+    }
+
+    pub fn most_held(&self) -> usize {
+        self.most_memory.load(Ordering::SeqCst)
+    }
+
+    pub fn take_lines(&self) -> Vec<String> {
+        std::mem::take(&mut self.lines.lock().unwrap())
+    }
+
+    fn holds_no_lock() {
+        assert!(!HOLDS_A_LOCK.get(), "a lock is held across a call of the kernel");
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.held(), 0, "the runtime kept memory");
+        }
+    }
+}
+
+// SAFETY: the lock is a compare-and-swap lock; the memory is the allocator's own.
+unsafe impl Platform for Desk {
+    fn print(&self, line: &CStr) {
+        Self::holds_no_lock();
+        let bytes = line.to_bytes();
+        assert!(bytes.len() <= LINE_MAX, "{} bytes: {line:?}", bytes.len());
+        let text = std::str::from_utf8(bytes).expect("a line is cut between characters");
+        let text = text.strip_suffix('\n').expect("a line ends");
+        assert!(!text.chars().any(char::is_control), "one line is one line: {text:?}");
+        self.lines.lock().unwrap().push(text.to_owned());
+    }
+
+    fn acquire(&self, lock: &SpinLock) -> Irql {
+        Self::holds_no_lock();
+        // Acquire pairs with the Release store in `release`.
+        while lock.word().compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            std::thread::yield_now();
+        }
+        HOLDS_A_LOCK.set(true);
+        0
+    }
+
+    unsafe fn release(&self, lock: &SpinLock, irql: Irql) {
+        assert_eq!(irql, 0);
+        HOLDS_A_LOCK.set(false);
+        // Release pairs with the Acquire in `acquire`.
+        lock.word().store(0, Ordering::Release);
+    }
+
+    fn allocate(&self, bytes: usize) -> Option<NonNull<u8>> {
+        Self::holds_no_lock();
+        assert_ne!(bytes, 0);
+        if self.refuses.load(Ordering::SeqCst) {
+            return None;
+        }
+        // SAFETY: the layout is not empty.
+        let block = NonNull::new(unsafe { alloc(layout(bytes)) }).expect("the host has memory");
+        // SAFETY: the block is `bytes` long. What was there before must not matter.
+        unsafe { block.write_bytes(0xA5, bytes) };
+        let mut memory = self.memory.lock().unwrap();
+        memory.insert(block.as_ptr() as usize, bytes);
+        self.most_memory.fetch_max(memory.values().sum(), Ordering::SeqCst);
+        Some(block)
+    }
+
+    unsafe fn free(&self, memory: NonNull<u8>) {
+        Self::holds_no_lock();
+        let bytes =
+            self.memory.lock().unwrap().remove(&(memory.as_ptr() as usize)).expect("memory of this desk");
+        // SAFETY: the block is that long.
+        unsafe { memory.write_bytes(0x5A, bytes) };
+        // SAFETY: the block was allocated by this layout, and is forgotten.
+        unsafe { dealloc(memory.as_ptr(), layout(bytes)) };
+    }
+}
+
+fn layout(bytes: usize) -> Layout {
+    Layout::from_size_align(bytes, 16).expect("a layout of the host's")
+}
+
+pub fn tracker() -> Tracker<Desk> {
+    Tracker::new(Desk::default())
+}
+
+/// What a tracked call of `ExAllocatePool2` does, the kernel answering with `address`.
+#[track_caller]
+pub fn allocate(tracker: &Tracker<Desk>, flags: u64, bytes: usize, tag: u32, address: usize) {
+    let request = tracker.request(Location::caller(), Function::ExAllocatePool2, &flags, &bytes, &tag);
+    request.granted(&address);
+}
+
+pub fn tag(index: u32) -> Tag {
+    Tag(u32::from_le_bytes(*b"Aaaa") + (index % 26) + ((index / 26 % 26) << 8) + ((index / 676 % 26) << 16))
+}
+
+pub const NON_PAGED: u64 = 0x40;
+pub const PAGED: u64 = 0x100;

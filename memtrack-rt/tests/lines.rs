@@ -1,0 +1,230 @@
+//! What is said, word for word, and that it reads back as what was meant.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+mod desk;
+use desk::{NON_PAGED, PAGED, allocate, tag, tracker};
+
+/// Puts records together again from lines in any order: the records by number, their lines joined where they
+/// were cut. Panics where a line is missing.
+fn records(lines: &[String]) -> BTreeMap<u64, Vec<String>> {
+    let mut parts: BTreeMap<u64, BTreeMap<u64, &str>> = BTreeMap::new();
+    for line in lines {
+        let (_, mark) = line.rsplit_once(" #").expect(line);
+        let (record, place) = mark.split_once('.').expect(line);
+        let place = place.trim_end_matches('+').split('/').next().expect(line);
+        let old =
+            parts.entry(record.parse().expect(line)).or_default().insert(place.parse().expect(line), line);
+        assert_eq!(old, None, "{line}");
+    }
+    parts.into_iter().map(|(record, parts)| (record, whole(&parts))).collect()
+}
+
+fn whole(parts: &BTreeMap<u64, &str>) -> Vec<String> {
+    let count = parts.len() as u64;
+    let mut lines: Vec<String> = Vec::new();
+    let mut cut = false;
+    for (expected, (place, line)) in (1..).zip(parts) {
+        assert_eq!(*place, expected, "a line is missing before {line}");
+        let (text, mark) = line.rsplit_once(" #").expect(line);
+        assert_eq!(mark.ends_with(&format!("/{count}")), *place == count, "{line}");
+        match text.strip_prefix("memtrack+ ") {
+            Some(rest) => lines.last_mut().filter(|_| cut).expect("a rest comes after a cut").push_str(rest),
+            None => lines.push(text.strip_prefix("memtrack: ").filter(|_| !cut).expect(line).to_owned()),
+        }
+        cut = mark.ends_with('+');
+    }
+    assert!(!cut);
+    lines
+}
+
+/// What `%XX` stands for.
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next().unwrap(), rest.next().unwrap()];
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+/// The name in the first line of a report.
+fn name_in(line: &str) -> &str {
+    line.strip_prefix("report of ").and_then(|line| line.strip_suffix(" (format 1)")).expect(line)
+}
+
+#[test]
+fn statistics_in_the_words_of_1998() {
+    let tracker = tracker();
+    allocate(&tracker, NON_PAGED, 127_383, 1, 0x1000);
+    tracker.release(&0x1000_usize);
+    allocate(&tracker, NON_PAGED, 63_838, 1, 0x1000);
+    tracker.print_stats("Filemon");
+    assert_eq!(
+        tracker.platform().take_lines(),
+        [
+            "memtrack: Filemon Nonpaged Memory Usage: #1.1",
+            "memtrack:    Current: 63838 bytes #1.2",
+            "memtrack:    Max: 127383 bytes #1.3",
+            "memtrack: Filemon Paged Memory Usage: #1.4",
+            "memtrack:    Current: 0 bytes #1.5",
+            "memtrack:    Max: 0 bytes #1.6/6",
+        ]
+    );
+    tracker.finish("Filemon");
+}
+
+#[test]
+fn a_report_and_a_leak_report() {
+    let tracker = tracker();
+    let fmon = u32::from_le_bytes(*b"Fmon");
+    let first = line!() + 1;
+    allocate(&tracker, NON_PAGED, 512, fmon, 0x1000);
+    let second = line!() + 2;
+    for block in 2..5_usize {
+        allocate(&tracker, PAGED, 1000, u32::from_le_bytes(*b"F'\0%"), block * 0x1000);
+    }
+    tracker.release(&0x4000_usize);
+    tracker.release(&0x9000_usize);
+    tracker.report("File mon");
+    assert_eq!(
+        tracker.platform().take_lines(),
+        [
+            "memtrack: report of File mon (format 1) #1.1".to_owned(),
+            format!(
+                "memtrack: site 2 blocks 2000 bytes  memtrack-rt/tests/lines.rs:{second}:9  ExAllocatePool2 'F%27%00%25' \
+                 Paged  max 3 blocks 3000 bytes, total 3 blocks 3000 bytes #1.2"
+            ),
+            format!(
+                "memtrack: site 1 block 512 bytes  memtrack-rt/tests/lines.rs:{first}:5  ExAllocatePool2 'Fmon' NonPaged  \
+                 max 1 block 512 bytes, total 1 block 512 bytes #1.3"
+            ),
+            "memtrack: outstanding 3 blocks 2512 bytes at 2 of 2 sites; NonPaged 1 block 512 bytes; Paged 2 blocks \
+             2000 bytes #1.4"
+                .to_owned(),
+            "memtrack: also 1 foreign frees #1.5/5".to_owned(),
+        ]
+    );
+    tracker.release(&0x2000_usize);
+    tracker.release(&0x3000_usize);
+    tracker.finish("File mon");
+    assert_eq!(
+        tracker.platform().take_lines(),
+        [
+            "memtrack: leak report of File mon (format 1) #2.1".to_owned(),
+            format!(
+                "memtrack: leak 1 block 512 bytes  memtrack-rt/tests/lines.rs:{first}:5  ExAllocatePool2 'Fmon' NonPaged \
+                 #2.2"
+            ),
+            "memtrack: leaked 1 block 512 bytes at 1 of 2 sites; NonPaged 1 block 512 bytes; Paged 0 blocks 0 bytes \
+             #2.3"
+                .to_owned(),
+            "memtrack: also 1 foreign frees #2.4/4".to_owned(),
+        ]
+    );
+    tracker.finish("Again");
+    assert_eq!(
+        tracker.platform().take_lines(),
+        [
+            "memtrack: leak report of Again (format 1) #3.1",
+            "memtrack: no leak: 0 blocks 0 bytes at 0 of 0 sites; NonPaged 0 blocks 0 bytes; Paged 0 blocks 0 bytes \
+             #3.2/2",
+        ]
+    );
+}
+
+#[test]
+fn exhaustion_is_said_at_the_first_failure_and_at_each_doubling() {
+    let tracker = tracker();
+    allocate(&tracker, NON_PAGED, 100, tag(1).0, 0x1000);
+    let line = line!() + 2;
+    for _ in 0..1000 {
+        allocate(&tracker, NON_PAGED, 65536, tag(2).0, 0);
+    }
+    let said = records(&tracker.platform().take_lines());
+    assert_eq!(said.len(), 10, "1, 2, 4, … 512: {said:#?}");
+    assert_eq!(
+        said[&3],
+        [format!(
+            "exhausted 65536 bytes  memtrack-rt/tests/lines.rs:{line}:9  ExAllocatePool2 'Caaa' NonPaged  refusal \
+             4; outstanding NonPaged 1 block 100 bytes, Paged 0 blocks 0 bytes; most held 1 block 100 bytes  \
+             memtrack-rt/tests/lines.rs:{}:5  ExAllocatePool2 'Baaa' NonPaged",
+            line - 3
+        )]
+    );
+    allocate(&tracker, PAGED, usize::MAX, tag(2).0, 0);
+    let lines = tracker.platform().take_lines();
+    assert!(lines[0].starts_with("memtrack: exhausted 18446744073709551615 bytes  "), "{lines:#?}");
+    assert!(lines[0].contains("; none held #"), "nothing in paged pool: {lines:#?}");
+    assert_eq!(tracker.stats().failures, 1001);
+    tracker.finish("Exhausted");
+}
+
+#[test]
+fn exhaustion_is_said_though_the_tracker_has_no_memory_itself() {
+    let tracker = tracker();
+    tracker.platform().refuse_memory(true);
+    for _ in 0..5 {
+        allocate(&tracker, NON_PAGED, 65536, tag(2).0, 0);
+    }
+    let lines = tracker.platform().take_lines();
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    assert!(lines[0].contains("memtrack: exhausted 65536 bytes  memtrack-rt/tests/lines.rs:"), "{lines:#?}");
+    assert_eq!(tracker.stats().failures, 5);
+    tracker.finish("Exhausted");
+}
+
+#[test]
+fn a_name_of_ten_thousand_characters_arrives_whole() {
+    let tracker = tracker();
+    for name in ["x".repeat(10_000), "ß".repeat(10_000), "\n%\0\\".repeat(2_500), String::new()] {
+        tracker.report(&name);
+        let records = records(&tracker.platform().take_lines());
+        let lines = records.values().next_back().unwrap();
+        assert_eq!(unescaped(name_in(&lines[0])), name);
+    }
+    tracker.finish("Long");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_name_arrives_whole(name in ".{0,1200}", again in "\\PC*") {
+        let tracker = tracker();
+        tracker.print_stats(&name);
+        tracker.report(&again);
+        let records = records(&tracker.platform().take_lines());
+        let said = records[&1][0].strip_suffix(" Nonpaged Memory Usage:").unwrap();
+        prop_assert_eq!(unescaped(said), name);
+        prop_assert_eq!(unescaped(name_in(&records[&2][0])), again);
+        tracker.finish("Names");
+    }
+
+    #[test]
+    fn sites_come_largest_first(blocks in prop::collection::vec((1..40_u32, 0..5000_usize), 0..300)) {
+        let tracker = tracker();
+        for (place, (site, bytes)) in blocks.iter().enumerate() {
+            allocate(&tracker, NON_PAGED, *bytes, tag(*site).0, 16 + place * 16);
+        }
+        tracker.platform().take_lines();
+        tracker.report("Order");
+        let bytes: Vec<u64> = tracker
+            .platform()
+            .take_lines()
+            .iter()
+            .filter(|line| line.starts_with("memtrack: site"))
+            .map(|line| line.split(' ').nth(4).unwrap().parse().unwrap())
+            .collect();
+        prop_assert_eq!(bytes.len(), tracker.sites().count());
+        prop_assert!(bytes.is_sorted_by(|a, b| a >= b), "{bytes:?}");
+        tracker.finish("Order");
+    }
+}

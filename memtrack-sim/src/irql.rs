@@ -1,0 +1,69 @@
+//! The interrupt request level: a number that each thread has, since a thread stands for a processor.
+//!
+//! Nothing is interrupted here. The level is kept so that the rules that depend on it can be checked.
+
+use core::cell::Cell;
+
+use crate::{
+    bugcheck::{BugCheck, stop},
+    constants::{
+        APC_LEVEL, HIGH_LEVEL, IRQL_NOT_DISPATCH_LEVEL, IRQL_NOT_GREATER_OR_EQUAL, IRQL_NOT_LESS_OR_EQUAL,
+    },
+    types::KIRQL,
+};
+
+pub(crate) const PASSIVE: KIRQL = crate::constants::PASSIVE_LEVEL as KIRQL;
+pub(crate) const APC: KIRQL = APC_LEVEL as KIRQL;
+pub(crate) const DISPATCH: KIRQL = crate::constants::DISPATCH_LEVEL as KIRQL;
+const HIGH: KIRQL = HIGH_LEVEL as KIRQL;
+
+/// The fourth kind of access that `IRQL_NOT_LESS_OR_EQUAL` tells apart: an instruction was fetched.
+const EXECUTE: u64 = 8;
+
+thread_local! {
+    static LEVEL: Cell<KIRQL> = const { Cell::new(PASSIVE) };
+}
+
+pub(crate) fn current() -> KIRQL {
+    LEVEL.get()
+}
+
+/// Sets the level without asking whether it may be set: for those who put it back after a crash.
+pub(crate) fn set(level: KIRQL) {
+    LEVEL.set(level);
+}
+
+/// Returns the level before.
+pub(crate) fn raise(level: KIRQL) -> KIRQL {
+    let before = current();
+    if level < before || level > HIGH {
+        stop(BugCheck::new(IRQL_NOT_GREATER_OR_EQUAL, [before.into(), level.into(), 0, 0]));
+        return before;
+    }
+    set(level);
+    before
+}
+
+pub(crate) fn lower(level: KIRQL) {
+    let before = current();
+    if level > before {
+        return stop(BugCheck::new(IRQL_NOT_LESS_OR_EQUAL, [before.into(), level.into(), 0, 0]));
+    }
+    set(level);
+}
+
+/// Stops a caller below `DISPATCH_LEVEL`, naming the object that it wanted.
+pub(crate) fn require_dispatch(object: u64) {
+    let level = current();
+    if level < DISPATCH {
+        stop(BugCheck::new(IRQL_NOT_DISPATCH_LEVEL, [object, level.into(), 0, 0]));
+    }
+}
+
+/// Stops a caller that may be paged out and may not be paged in.
+pub(crate) fn require_paging() {
+    let level = current();
+    if level > APC {
+        stop(BugCheck::new(IRQL_NOT_LESS_OR_EQUAL, [0, level.into(), EXECUTE, 0]));
+    }
+}

@@ -1,0 +1,113 @@
+//! A machine: one boot of the simulated kernel, for one test at a time.
+
+use core::cell::Cell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::{
+    debug, irql,
+    pool::{self, PoolKind, PoolUsage, Pools},
+};
+
+/// Whose turn it is to run a machine. The process has one set of pools, as a computer has.
+static TURN: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    static RUNNING_HERE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A running machine with empty pools, whose debug output is collected.
+///
+/// There is one at a time in a process: tests that boot one wait for each other. Dropping it switches it
+/// off, and with it goes all memory that its pools hold, live blocks and freed ones alike. A test that
+/// failed has dropped its machine by then, so that the next one starts clean.
+///
+/// Threads that the test starts share the machine, each at `PASSIVE_LEVEL` to begin with. They have to end
+/// before it does: their pointers into its pools die with it. [`std::thread::scope`] sees to that, since a
+/// `Machine` can be lent to a scope's threads and cannot be sent away.
+///
+/// What was allocated before the boot is set aside: it stays where it is, and can be freed again after the
+/// machine is switched off. While it runs, such an address is unknown to it, and freeing it is a bugcheck.
+///
+/// ```
+/// use memtrack_sim::{Machine, PoolKind, _POOL_TYPE, ntddk::ExAllocatePool};
+///
+/// let machine = Machine::boot();
+/// assert!(unsafe { !ExAllocatePool(_POOL_TYPE::PagedPool, 100).is_null() });
+/// assert_eq!(machine.pool(PoolKind::Paged).blocks, 1); // a leak, which a test would assert against
+/// ```
+#[derive(Debug)]
+pub struct Machine {
+    aside: Aside,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// The default machine's pools while another machine runs.
+struct Aside(Option<Pools>);
+
+impl core::fmt::Debug for Aside {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        out.write_str("the default machine")
+    }
+}
+
+impl Machine {
+    /// Switches a machine on, after waiting for the one that is running.
+    ///
+    /// The calling thread is at `PASSIVE_LEVEL` afterwards, wherever an earlier test left it.
+    ///
+    /// # Panics
+    ///
+    /// Where the calling thread runs a machine already: it would wait for itself.
+    #[must_use = "the machine is switched off when this is dropped"]
+    pub fn boot() -> Self {
+        assert!(!RUNNING_HERE.get(), "this thread is running a machine already: drop that one first");
+        // A test that failed while its machine ran has poisoned the turn, and has put everything back all
+        // the same.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        RUNNING_HERE.set(true);
+        irql::set(irql::PASSIVE);
+        debug::start_capture();
+        Self { aside: Aside(Some(pool::replace(Pools::new()))), _turn: turn }
+    }
+
+    /// What was printed since the boot, or since [`take_output`](Self::take_output), line by line.
+    ///
+    /// A line counts once its newline was printed. Bugchecks are in it, too.
+    #[must_use]
+    pub fn output(&self) -> Vec<String> {
+        debug::lines()
+    }
+
+    /// Returns the [`output`](Self::output) and forgets it.
+    pub fn take_output(&self) -> Vec<String> {
+        debug::take_lines()
+    }
+
+    /// Whether to print the output as well, which a machine does not unless it is told to.
+    pub fn echo(&self, on: bool) {
+        debug::set_echo(on);
+    }
+
+    /// Sets how many bytes may be allocated from a pool at one time. What is allocated already stays so.
+    pub fn set_pool_limit(&self, kind: PoolKind, bytes: Option<u64>) {
+        pool::set_limit(kind, bytes);
+    }
+
+    /// How full a pool is.
+    #[must_use]
+    pub fn pool(&self, kind: PoolKind) -> PoolUsage {
+        pool::usage(kind)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(aside) = self.aside.0.take() {
+            // The machine's own pools are dropped here, outside the lock that guarded them.
+            drop(pool::replace(aside));
+        }
+        debug::stop_capture();
+        irql::set(irql::PASSIVE);
+        RUNNING_HERE.set(false);
+    }
+}

@@ -1,0 +1,165 @@
+//! memtrack finds pool leaks in Windows drivers written in Rust, and names the source line.
+//!
+//! Put one attribute on the code that allocates, and one on the unload routine:
+//!
+//! ```
+//! # #[allow(unused_imports)]
+//! # use memtrack_sim as wdk_sys;
+//! #[memtrack::instrument]
+//! mod driver {
+//!     use wdk_sys::ntddk::{ExAllocatePool2, ExFreePool};
+//!     # use memtrack_sim as wdk_sys;
+//!
+//!     pub fn remember(name: &[u8]) {
+//!         // SAFETY: any size and tag will do.
+//!         let copy = unsafe { ExAllocatePool2(wdk_sys::POOL_FLAG_PAGED, name.len() as u64, 0x6E6F_6D46) };
+//!         # let _ = copy; let _: unsafe extern "C-unwind" fn(_) = ExFreePool;
+//!         // ... and nobody frees it
+//!     }
+//!
+//!     #[memtrack::instrument(finish = "Filemon")]
+//!     pub fn unload() {}
+//! }
+//!
+//! # let machine = memtrack_sim::Machine::boot();
+//! driver::remember(b"\\Windows\\notepad.exe");
+//! driver::unload();
+//! # let said = machine.output().join("\n");
+//! # if cfg!(not(any(feature = "off", feature = "release_off"))) {
+//! # assert!(said.contains("memtrack: leak 1 block 20 bytes  src/lib.rs:"), "{said}");
+//! # assert!(said.contains("  ExAllocatePool2 'Fmon' Paged #"), "{said}");
+//! # }
+//! ```
+//!
+//! The driver's debug output then says
+//!
+//! ```text
+//! memtrack: leak 1 block 20 bytes  src/driver.rs:7:29  ExAllocatePool2 'Fmon' Paged #1.2
+//! ```
+//!
+//! # What is rewritten
+//!
+//! [`instrument`] goes on a module with a body, a function, an impl or a trait. It finds calls of the kernel's
+//! pool functions by their names, under any path and any binding (`wdk-sys`, `windows-sys`, your own `extern`
+//! block), and puts a question before and a word after each; the call itself, its types and its `unsafe` stay
+//! yours. In a function that carries `#[track_caller]`, the site is the caller's line. A driver's own function
+//! named like the kernel's is taken for a wrapper of it: its calls are tracked, its body is not. What is inside
+//! of macro calls, such as `assert!(…)`, is not rewritten.
+//!
+//! [`skip`] on an item or a statement leaves it alone.
+//!
+//! # What it costs, and how it goes away
+//!
+//! With the feature `off`, and with `release_off` in builds without debug assertions, the attribute gives your own
+//! tokens back and the functions below do nothing. Otherwise a call costs a look into a table under a spin lock.
+//!
+//! # Which kernel
+//!
+//! A feature says where memory comes from and lines go to. `sim` is [`memtrack-sim`](memtrack_sim), for tests on
+//! any machine. Without one, the attribute tracks nothing and says so in a warning.
+#![cfg_attr(not(feature = "sim"), doc = "", doc = "[memtrack_sim]: https://docs.rs/memtrack-sim")]
+#![no_std]
+
+// The two conditions below are each other's opposite: on, and everything else.
+#[cfg(all(feature = "sim", not(feature = "off"), any(debug_assertions, not(feature = "release_off"))))]
+#[path = "on.rs"]
+mod door;
+#[cfg(not(all(feature = "sim", not(feature = "off"), any(debug_assertions, not(feature = "release_off")))))]
+#[path = "off.rs"]
+mod door;
+
+pub use door::instrument;
+pub use memtrack_macros::skip;
+pub use memtrack_rt::{Figures, Function, Pool, SiteStats, Stats, Tag};
+
+/// Prints what the driver uses of each pool now, and the most that it ever used, in bytes:
+///
+/// ```text
+/// memtrack: Filemon Nonpaged Memory Usage: #4.1
+/// memtrack:    Current: 63838 bytes #4.2
+/// memtrack:    Max: 127383 bytes #4.3
+/// memtrack: Filemon Paged Memory Usage: #4.4
+/// memtrack:    Current: 0 bytes #4.5
+/// memtrack:    Max: 4096 bytes #4.6/6
+/// ```
+///
+/// `name` is the driver's, of any length. Does nothing when memtrack is off.
+///
+/// IRQL <= DISPATCH_LEVEL.
+pub fn print_stats(name: &str) {
+    door::print_stats(name);
+}
+
+/// Prints every site, the one with the most bytes outstanding first, and the sums, all of one moment.
+///
+/// The lines are described in `docs/report-format.md`. For as long as it runs the report takes about 100 bytes
+/// of nonpaged pool a site; where there are none it goes on without, and says so. Does nothing when off.
+///
+/// IRQL <= DISPATCH_LEVEL.
+pub fn report(name: &str) {
+    door::report(name);
+}
+
+/// Prints a leak line for every site with blocks outstanding, gives memtrack's own memory back, and begins
+/// afresh. Returns the figures as they stood: `curr_blocks()` of them were leaked.
+///
+/// It is the last thing to do in the unload routine; `#[memtrack::instrument(finish = "Name")]` on that routine
+/// does it at every way out. A driver that never calls it leaves some pages of nonpaged pool behind at unload. Does
+/// nothing, and returns zeros, when off.
+///
+/// ```
+/// let left = memtrack::finish("Filemon");
+/// assert_eq!(left.curr_blocks(), 0);
+/// ```
+///
+/// IRQL <= DISPATCH_LEVEL.
+pub fn finish(name: &str) -> Stats {
+    door::finish(name)
+}
+
+/// All figures as plain values, of one moment. Zeros when off.
+///
+/// IRQL <= DISPATCH_LEVEL.
+#[must_use]
+pub fn stats() -> Stats {
+    door::stats()
+}
+
+/// Every site as plain values, in the order of their first call; each is read when it is asked for. None when off.
+///
+/// ```
+/// for site in memtrack::sites().filter(|site| site.figures.curr_blocks > 0) {
+///     # let _ =
+///     (site.file, site.line, site.column, site.figures.curr_bytes)
+///     # ;
+/// }
+/// ```
+///
+/// IRQL <= DISPATCH_LEVEL.
+pub fn sites() -> impl Iterator<Item = SiteStats> {
+    door::sites()
+}
+
+/// What expansions name. Not for anybody else, and different in every version.
+#[doc(hidden)]
+pub mod __private {
+    pub use memtrack_rt::{Function, Location};
+
+    pub use crate::door::*;
+
+    /// Prints the leak report when it is dropped.
+    pub struct Finish(&'static str);
+
+    impl Finish {
+        #[must_use]
+        pub const fn new(name: &'static str) -> Self {
+            Self(name)
+        }
+    }
+
+    impl Drop for Finish {
+        fn drop(&mut self) {
+            crate::finish(self.0);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Tracking: the one tracker of this driver, over the kernel that the features chose.
+
+mod kernel;
+
+use kernel::Kernel;
+use memtrack_rt::{Function, Location, Request, SiteStats, Stats, Tracker};
+
+/// Rewrites the pool calls in a module with a body, a function, an impl or a trait, so that each block is known
+/// by the line that allocated it.
+///
+/// Options: `finish = "Name"`, on the unload routine, calls [`finish`](crate::finish) at every way out of it.
+/// `crate = path` says under which path this crate knows memtrack, where that is not `::memtrack`.
+///
+/// An attribute inside of an annotated item adds its options; a call is rewritten once. `use … as` renames count
+/// where the annotated item contains them, so an annotated module sees more of them than an annotated function.
+///
+/// ```
+/// # use memtrack_sim as wdk_sys;
+/// use wdk_sys::ntddk::{ExAllocatePool2, ExFreePoolWithTag};
+///
+/// const TAG: u32 = u32::from_le_bytes(*b"Flog");
+///
+/// struct Log(wdk_sys::PVOID);
+///
+/// #[memtrack::instrument]
+/// impl Log {
+///     fn new(bytes: u64) -> Option<Self> {
+///         // SAFETY: any size and tag will do.
+///         let block = unsafe { ExAllocatePool2(wdk_sys::POOL_FLAG_NON_PAGED, bytes, TAG) };
+///         (!block.is_null()).then_some(Self(block))
+///     }
+/// }
+///
+/// #[memtrack::instrument]
+/// impl Drop for Log {
+///     fn drop(&mut self) {
+///         // SAFETY: the block is ours.
+///         unsafe { ExFreePoolWithTag(self.0, TAG) }
+///     }
+/// }
+/// # let machine = memtrack_sim::Machine::boot();
+/// let log = Log::new(512);
+/// assert_eq!(memtrack::stats().nonpaged.curr_bytes, 512);
+/// drop(log);
+/// assert_eq!(memtrack::stats().nonpaged.curr_bytes, 0);
+/// ```
+pub use memtrack_macros::instrument;
+
+static TRACKER: Tracker<Kernel> = Tracker::new(Kernel);
+
+pub(crate) fn print_stats(name: &str) {
+    TRACKER.print_stats(name);
+}
+
+pub(crate) fn report(name: &str) {
+    TRACKER.report(name);
+}
+
+pub(crate) fn finish(name: &str) -> Stats {
+    TRACKER.finish(name)
+}
+
+pub(crate) fn stats() -> Stats {
+    TRACKER.stats()
+}
+
+pub(crate) fn sites() -> impl Iterator<Item = SiteStats> {
+    TRACKER.sites()
+}
+
+/// What an expansion does before an allocation.
+pub fn request<A, B, C>(
+    location: &'static Location<'static>,
+    function: Function,
+    pool: &A,
+    bytes: &B,
+    tag: &C,
+) -> Request<'static, Kernel> {
+    TRACKER.request(location, function, pool, bytes, tag)
+}
+
+/// What an expansion does before a free.
+pub fn release<A>(block: &A) {
+    TRACKER.release(block);
+}
