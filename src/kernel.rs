@@ -1,18 +1,25 @@
 //! The kernel that the feature `sim` chooses: memtrack-sim's.
 
-use core::ffi::{CStr, c_void};
+extern crate std;
+
+use core::ffi::CStr;
 use core::ptr::NonNull;
+use std::alloc::{Layout, alloc, dealloc};
 
 use memtrack_rt::{Irql, Platform, SpinLock};
-use memtrack_sim::{POOL_FLAG_NON_PAGED, POOL_FLAG_UNINITIALIZED, ntddk};
-
-/// The tag of the tracker's own memory.
-const TAG: u32 = u32::from_le_bytes(*b"Mtrk");
+use memtrack_sim::{KSPIN_LOCK, ntddk};
 
 pub struct Kernel;
 
-// SAFETY: the simulated kernel's spin locks exclude and order as the real ones do; its pool hands memory to one
-// owner at a time, aligned to 16 bytes; none of its functions calls a driver.
+const _: () = assert!(size_of::<KSPIN_LOCK>() == size_of::<SpinLock>(), "memtrack-sim needs a 64-bit host");
+
+const _: () = assert!(size_of::<Layout>() <= HEAD);
+
+/// Before each piece of the tracker's memory stands how long it is, with what keeps the alignment.
+const HEAD: usize = 16;
+
+// SAFETY: the simulated kernel's spin locks exclude and order as the real ones do, and neither they nor its debug
+// output call a driver. The memory is the host's allocator's.
 unsafe impl Platform for Kernel {
     fn print(&self, line: &CStr) {
         // SAFETY: one string for one `%s`, both terminated by zero.
@@ -29,16 +36,24 @@ unsafe impl Platform for Kernel {
         unsafe { ntddk::KeReleaseSpinLock(lock.word().as_ptr().cast(), irql) };
     }
 
+    /// The host's memory, not the simulated pool's: the tracker outlives a machine that a test shuts down, and the
+    /// limits that a test sets are for its driver.
     fn allocate(&self, bytes: usize) -> Option<NonNull<u8>> {
-        // SAFETY: any size and tag will do; the memory is written before it is read.
-        let memory = unsafe {
-            ntddk::ExAllocatePool2(POOL_FLAG_NON_PAGED | POOL_FLAG_UNINITIALIZED, bytes as u64, TAG)
-        };
-        NonNull::new(memory.cast())
+        let layout = Layout::from_size_align(bytes.checked_add(HEAD)?, HEAD).ok()?;
+        // SAFETY: the layout is as long as the head at least.
+        let memory = NonNull::new(unsafe { alloc(layout) })?;
+        // SAFETY: the memory begins with room for the head, aligned to more than it needs.
+        unsafe { memory.cast::<Layout>().write(layout) };
+        // SAFETY: the memory is longer than the head.
+        Some(unsafe { memory.add(HEAD) })
     }
 
     unsafe fn free(&self, memory: NonNull<u8>) {
-        // SAFETY: the caller gives up a block of `allocate`'s.
-        unsafe { ntddk::ExFreePoolWithTag(memory.as_ptr().cast::<c_void>(), TAG) };
+        // SAFETY: the caller gives up a piece of `allocate`'s, so its head stands before it.
+        let head = unsafe { memory.sub(HEAD) };
+        // SAFETY: as above; the head was written there.
+        let layout = unsafe { head.cast::<Layout>().read() };
+        // SAFETY: allocated with this very layout.
+        unsafe { dealloc(head.as_ptr(), layout) };
     }
 }
