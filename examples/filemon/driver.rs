@@ -68,8 +68,9 @@ pub mod filemon {
     fn with_log<R>(work: impl FnOnce(&mut Log) -> R) -> R {
         // SAFETY: the lock is a static.
         let irql = unsafe { KeAcquireSpinLockRaiseToDpc(&raw mut LOG_LOCK) };
+        let log = &raw mut LOG;
         // SAFETY: the lock is held, so this is the only reference.
-        let result = work(unsafe { &mut *(&raw mut LOG) });
+        let result = work(unsafe { &mut *log });
         // SAFETY: the lock was taken above, at this IRQL.
         unsafe { KeReleaseSpinLock(&raw mut LOG_LOCK, irql) };
         result

@@ -155,14 +155,17 @@ impl Rewrite {
     }
 
     fn wrap(&self, call: &ExprCall, function: &'static Function) -> Option<ExprCall> {
-        let kernel = &call.func;
-        let start = start(kernel);
+        let start = start(&call.func);
         // Located at the driver's call for messages, but in the expansion's own context: names that no code of
         // the driver's can meet, and no lint takes for the driver's.
         let hidden = Span::mixed_site().located_at(start);
         let krate = respanned(&self.krate, hidden);
         let local = |name: &str| format_ident!("{PREFIX}{name}", span = hidden);
         let arguments: Vec<_> = (0..function.arguments).map(|place| local(&place.to_string())).collect();
+        // The driver's own call, with the closure's parameters for arguments: what the compiler has to say of it,
+        // it says of the driver's line.
+        let passed = arguments.iter().map(|argument| parsed::<Expr>(argument.to_token_stream()));
+        let kernel = ExprCall { attrs: Vec::new(), args: passed.collect::<Option<_>>()?, ..call.clone() };
         let mut tracked = call.clone();
         let closure = match function.does {
             Does::Allocate { pool, bytes, tag } => {
@@ -180,7 +183,7 @@ impl Rewrite {
                         let #request = #krate::__private::request(
                             #here, #krate::__private::Function::#name, &#pool, &#bytes, &#tag,
                         );
-                        let #block = #kernel(#(#arguments),*);
+                        let #block = #kernel;
                         #request.granted(&#block);
                         #block
                     })
@@ -191,7 +194,7 @@ impl Rewrite {
                 quote_spanned! {hidden=>
                     (|#(#arguments),*| {
                         #krate::__private::release(&#block);
-                        #kernel(#(#arguments),*)
+                        #kernel
                     })
                 }
             }

@@ -1,0 +1,9 @@
+#[memtrack::instrument]
+mod driver {
+    #[memtrack::instrument(finish = 1)]
+    pub fn unload() {}
+}
+
+fn main() {
+    driver::unload();
+}

@@ -1,0 +1,6 @@
+#[memtrack::instrument(finish = "Filemon")]
+async fn unload() {}
+
+fn main() {
+    drop(unload());
+}

@@ -1,0 +1,6 @@
+#[memtrack::instrument]
+unsafe extern "C" {
+    fn _ExFreePool(block: *mut u8);
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[memtrack::instrument]
+use std::ptr;
+
+fn main() {
+    let _ = ptr::null::<u8>();
+}

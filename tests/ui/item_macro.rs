@@ -1,0 +1,8 @@
+macro_rules! driver {
+    () => {};
+}
+
+#[memtrack::instrument]
+driver! {}
+
+fn main() {}

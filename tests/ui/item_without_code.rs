@@ -1,0 +1,6 @@
+#[memtrack::instrument]
+struct Device {
+    _name: *mut u8,
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[memtrack::instrument(crate)]
+fn unload() {}
+
+fn main() {
+    unload();
+}

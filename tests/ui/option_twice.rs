@@ -1,0 +1,6 @@
+#[memtrack::instrument(finish = "Filemon", finish = "Filemon")]
+fn unload() {}
+
+fn main() {
+    unload();
+}

@@ -1,0 +1,6 @@
+#[memtrack::instrument(finsh = "Filemon")]
+fn unload() {}
+
+fn main() {
+    unload();
+}

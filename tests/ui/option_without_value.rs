@@ -1,0 +1,6 @@
+#[memtrack::instrument(finish)]
+fn unload() {}
+
+fn main() {
+    unload();
+}

@@ -1,0 +1,6 @@
+#[memtrack::skip(all)]
+fn allocate() {}
+
+fn main() {
+    allocate();
+}
