@@ -3,11 +3,11 @@
 use memtrack_rt::{SiteStats, Stats};
 
 /// Leaves the item as it is: memtrack is off.
-#[cfg(any(feature = "off", feature = "release_off"))]
+#[cfg(any(feature = "off", all(feature = "release_off", not(debug_assertions))))]
 pub use memtrack_macros::instrument_off as instrument;
 
 /// Leaves the item as it is, with a warning: no kernel is chosen by a feature.
-#[cfg(not(any(feature = "off", feature = "release_off")))]
+#[cfg(not(any(feature = "off", all(feature = "release_off", not(debug_assertions)))))]
 pub use memtrack_macros::instrument_idle as instrument;
 
 pub(crate) fn print_stats(_: &str) {}

@@ -189,7 +189,7 @@ fn finish_comes_at_every_way_out_and_after_everything_else() {
     for (name, end) in ends {
         end();
         let lines = machine.take_output();
-        assert!(lines[0].contains(&format!("leak report of {name} (format 1)")), "{lines:#?}");
+        assert!(lines[0].contains(&format!("leaks of {name} (format 1)")), "{lines:#?}");
         assert!(lines[1].contains("no leak"), "what the locals held is freed before: {lines:#?}");
     }
     endings::leaks();

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A package of the driver in `tests/off`, where cargo may build it in its own ways.
-fn package() -> PathBuf {
+fn package(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let package = Path::new(env!("CARGO_TARGET_TMPDIR")).join("off");
+    let package = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&package).unwrap();
     let manifest = format!(
         "[package]\nname = \"off\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
@@ -22,19 +22,25 @@ fn package() -> PathBuf {
     package
 }
 
-/// The driver's instructions, by function.
-fn assembly(package: &Path, profile: &str, features: &str) -> String {
-    let target = package.join("target");
-    let output = package.join(format!("{profile}-{}.s", features.replace([',', '/'], "-")));
-    let status = Command::new(env!("CARGO"))
-        .args(["rustc", "--offline", "--quiet", "--lib", "--profile", profile, "--features", features])
+fn cargo(package: &Path, arguments: &[&str], features: &str) -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(arguments)
+        .args(["--offline", "--quiet", "--lib", "--features", features])
         .arg("--manifest-path")
         .arg(package.join("Cargo.toml"))
         .arg("--target-dir")
-        .arg(&target)
+        .arg(package.join("target"))
+        .env_remove("RUSTFLAGS");
+    cargo
+}
+
+/// The driver's instructions, by function.
+fn assembly(package: &Path, profile: &str, features: &str) -> String {
+    let output = package.join(format!("{profile}-{}.s", features.replace([',', '/'], "-")));
+    let status = cargo(package, &["rustc", "--profile", profile], features)
         .args(["--", "-Cdebuginfo=0", "-Cstrip=debuginfo"])
         .arg(format!("--emit=asm={}", output.display()))
-        .env_remove("RUSTFLAGS")
         .status()
         .expect("cargo runs");
     assert!(status.success(), "{profile} {features}");
@@ -49,7 +55,7 @@ fn assembly(package: &Path, profile: &str, features: &str) -> String {
 
 #[test]
 fn off_is_the_same_instructions_as_without() {
-    let package = package();
+    let package = package("off");
     let compiled = |profile: &str, features: &str| assembly(&package, profile, features);
     let plain = compiled("release", "");
     for off in ["memtrack/off", "memtrack/off,memtrack/sim", "memtrack/release_off,memtrack/sim"] {
@@ -64,4 +70,19 @@ fn off_is_the_same_instructions_as_without() {
         assert!(tracked.contains("memtrack_rt"), "{profile} {on}: not tracked, so nothing was compared");
     }
     assert!(!plain.contains("memtrack_rt"));
+}
+
+#[test]
+fn without_a_kernel_it_says_that_it_tracks_nothing() {
+    let package = package("idle");
+    let said = |features| {
+        let output = cargo(&package, &["check"], features).output().expect("cargo runs");
+        assert!(output.status.success(), "{features}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stderr).contains("memtrack tracks nothing here: no kernel is chosen")
+    };
+    assert!(said("memtrack"));
+    assert!(said("memtrack,memtrack/release_off"), "debug assertions are on");
+    assert!(!said("memtrack,memtrack/off"));
+    assert!(!said("memtrack,memtrack/sim"));
+    assert!(!said(""));
 }

@@ -54,6 +54,8 @@ pub(crate) struct Ledger {
     buckets_held: usize,
     /// Buckets in use: at least `FIRST`, at most `buckets_held`.
     buckets: usize,
+    /// As many ones as it takes to count the buckets in use.
+    mask: usize,
     blocks: usize,
 }
 
@@ -65,20 +67,25 @@ impl Ledger {
         segment_memory: Chunks::EMPTY,
         buckets_held: FIRST,
         buckets: FIRST,
+        mask: FIRST - 1,
         blocks: 0,
     };
 
     /// Writes down that `block` lives at `address`.
     pub(crate) fn insert(&mut self, address: usize, block: Block) -> Inserted {
-        if let Some(mut entry) = self.find(address) {
+        let bucket = self.bucket(self.index(address));
+        // SAFETY: the bucket lies in memory of the ledger's.
+        let first = unsafe { *bucket };
+        if let Some(mut entry) = find(first, address) {
             // SAFETY: entries in a bucket are live, and `&mut self` makes this the only way to them.
             let known = unsafe { &mut entry.as_mut().block };
             return Inserted::Done { replaced: Some(core::mem::replace(known, block)) };
         }
-        let Some(entry) = self.entries.insert(Entry { address, block, next: None }) else {
+        let Some(entry) = self.entries.insert(Entry { address, block, next: first }) else {
             return Inserted::NeedsMemory(self.entries.wants());
         };
-        self.link(entry);
+        // SAFETY: as above; the entry's `next` is what stood there.
+        unsafe { *bucket = Some(entry) };
         self.blocks += 1;
         if self.blocks > self.buckets && self.buckets < self.buckets_held {
             self.split();
@@ -156,22 +163,9 @@ impl Ledger {
         self.segments.fill(ptr::null_mut());
         self.buckets_held = FIRST;
         self.buckets = FIRST;
+        self.mask = FIRST - 1;
         self.blocks = 0;
         [self.entries.detach(), self.segment_memory.detach()]
-    }
-
-    fn find(&mut self, address: usize) -> Bucket {
-        // SAFETY: the bucket lies in memory of the ledger's.
-        let mut next = unsafe { *self.bucket(self.index(address)) };
-        while let Some(entry) = next {
-            // SAFETY: entries in a bucket are live.
-            let Entry { address: found, next: further, .. } = unsafe { *entry.as_ptr() };
-            if found == address {
-                return Some(entry);
-            }
-            next = further;
-        }
-        None
     }
 
     /// Puts an entry at the head of its bucket.
@@ -191,6 +185,7 @@ impl Ledger {
         let older = self.buckets - (1 << self.buckets.ilog2());
         let bucket = self.bucket(older);
         self.buckets += 1;
+        self.mask = self.buckets.next_power_of_two() - 1;
         // SAFETY: the bucket lies in memory of the ledger's.
         let mut next = unsafe { bucket.replace(None) };
         while let Some(entry) = next {
@@ -203,9 +198,8 @@ impl Ledger {
     /// The bucket that `address` belongs to: by as many bits of its hash as there are buckets in use, by one
     /// bit less where that bucket is not in use yet.
     fn index(&self, address: usize) -> usize {
-        let full = self.buckets.next_power_of_two();
-        let index = hash(address) & (full - 1);
-        if index < self.buckets { index } else { index & (full / 2 - 1) }
+        let index = hash(address) & self.mask;
+        if index < self.buckets { index } else { index & (self.mask >> 1) }
     }
 
     fn bucket(&mut self, index: usize) -> *mut Bucket {
@@ -225,6 +219,20 @@ impl Ledger {
     fn next_segment_bytes(&self) -> usize {
         self.buckets_held * size_of::<Bucket>() + CHUNK_HEAD
     }
+}
+
+/// The entry of `address` in the chain that begins with `first`.
+fn find(first: Bucket, address: usize) -> Bucket {
+    let mut next = first;
+    while let Some(entry) = next {
+        // SAFETY: entries of a chain are live.
+        let Entry { address: found, next: further, .. } = unsafe { *entry.as_ptr() };
+        if found == address {
+            return Some(entry);
+        }
+        next = further;
+    }
+    None
 }
 
 /// Pool addresses differ in their middle bits; a multiplication by the golden ratio spreads them.

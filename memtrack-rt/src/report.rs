@@ -62,7 +62,7 @@ pub(crate) fn leaks<P: Platform>(
     stats: &Stats,
     sites: impl Iterator<Item = SiteStats> + Clone,
 ) {
-    heading(&mut record, "leak report", name);
+    heading(&mut record, "leaks", name);
     for site in largest_first(sites.clone()).take_while(|site| site.figures.curr_blocks > 0) {
         self::site(&mut record, "leak", &site);
     }

@@ -27,18 +27,19 @@ impl Figures {
     pub(crate) const ZERO: Self =
         Self { curr_blocks: 0, curr_bytes: 0, max_blocks: 0, max_bytes: 0, total_blocks: 0, total_bytes: 0 };
 
+    /// No machine lives to see one of these wrap; and a figure that wraps comes back right.
     pub(crate) fn allocated(&mut self, bytes: u64) {
-        self.curr_blocks = self.curr_blocks.saturating_add(1);
-        self.curr_bytes = self.curr_bytes.saturating_add(bytes);
+        self.curr_blocks = self.curr_blocks.wrapping_add(1);
+        self.curr_bytes = self.curr_bytes.wrapping_add(bytes);
         self.max_blocks = self.max_blocks.max(self.curr_blocks);
         self.max_bytes = self.max_bytes.max(self.curr_bytes);
-        self.total_blocks = self.total_blocks.saturating_add(1);
-        self.total_bytes = self.total_bytes.saturating_add(bytes);
+        self.total_blocks = self.total_blocks.wrapping_add(1);
+        self.total_bytes = self.total_bytes.wrapping_add(bytes);
     }
 
     pub(crate) fn freed(&mut self, bytes: u64) {
-        self.curr_blocks = self.curr_blocks.saturating_sub(1);
-        self.curr_bytes = self.curr_bytes.saturating_sub(bytes);
+        self.curr_blocks = self.curr_blocks.wrapping_sub(1);
+        self.curr_bytes = self.curr_bytes.wrapping_sub(bytes);
     }
 }
 

@@ -118,7 +118,7 @@ fn a_report_and_a_leak_report() {
     assert_eq!(
         tracker.platform().take_lines(),
         [
-            "memtrack: leak report of File mon (format 1) #2.1".to_owned(),
+            "memtrack: leaks of File mon (format 1) #2.1".to_owned(),
             format!(
                 "memtrack: leak 1 block 512 bytes  memtrack-rt/tests/lines.rs:{first}:5  ExAllocatePool2 'Fmon' NonPaged \
                  #2.2"
@@ -133,7 +133,7 @@ fn a_report_and_a_leak_report() {
     assert_eq!(
         tracker.platform().take_lines(),
         [
-            "memtrack: leak report of Again (format 1) #3.1",
+            "memtrack: leaks of Again (format 1) #3.1",
             "memtrack: no leak: 0 blocks 0 bytes at 0 of 0 sites; NonPaged 0 blocks 0 bytes; Paged 0 blocks 0 bytes \
              #3.2/2",
         ]

@@ -23,32 +23,41 @@ const LOOKS_PER_YIELD: u32 = 64;
 /// How often to give the processor away before asking whether the owner is still there.
 const YIELDS_PER_INQUEST: u32 = 256;
 
-/// Threads that ended while they held locks. Few enough, in a test, for a list.
+/// Threads that took locks once and have ended. Few enough, in a test, for a list.
 static GONE: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 
 thread_local! {
-    static PROCESSOR: Processor = Processor::start();
+    /// This thread's number, or `FREE` before it took its first lock.
+    static NUMBER: Cell<u64> = const { Cell::new(FREE) };
+    static LAST_WORD: LastWord = const { LastWord };
 }
 
-struct Processor {
-    number: u64,
-    held: Cell<usize>,
-}
+/// Says that its thread has ended. Apart from the number, which is quicker to reach without it.
+struct LastWord;
 
-impl Processor {
-    fn start() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(FREE + 1);
-        // Relaxed: only the numbers must differ, nothing is read on their strength.
-        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), held: Cell::new(0) }
-    }
-}
-
-impl Drop for Processor {
+impl Drop for LastWord {
     fn drop(&mut self) {
-        if self.held.get() > 0 {
-            GONE.lock().unwrap_or_else(PoisonError::into_inner).push(self.number);
-        }
+        GONE.lock().unwrap_or_else(PoisonError::into_inner).push(NUMBER.get());
     }
+}
+
+#[inline]
+fn number() -> u64 {
+    match NUMBER.get() {
+        FREE => first_lock(),
+        number => number,
+    }
+}
+
+#[cold]
+fn first_lock() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(FREE + 1);
+    // Relaxed: only the numbers must differ, nothing is read on their strength.
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    NUMBER.set(number);
+    // On a thread that is ending already there is nobody left to say so: waiting for it goes on for ever.
+    let _ = LAST_WORD.try_with(|_| ());
+    number
 }
 
 pub(crate) fn initialize(word: &AtomicU64) {
@@ -57,41 +66,37 @@ pub(crate) fn initialize(word: &AtomicU64) {
 }
 
 pub(crate) fn acquire(word: &AtomicU64) {
-    PROCESSOR.with(|processor| {
-        if wait(word, processor.number) {
-            processor.held.set(processor.held.get() + 1);
-        }
-    });
+    let me = number();
+    // Acquire pairs with the Release in `release`. Relaxed on failure: `wait` looks again.
+    if word.compare_exchange(FREE, me, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        wait(word, me);
+    }
 }
 
 pub(crate) fn release(word: &AtomicU64) {
-    PROCESSOR.with(|processor| {
-        // Relaxed: if the number is ours, this thread wrote it; if not, the value is only reported.
-        if word.load(Ordering::Relaxed) != processor.number {
-            return stop(BugCheck::new(SPIN_LOCK_NOT_OWNED, [address(word), 0, 0, 0]));
-        }
-        processor.held.set(processor.held.get().saturating_sub(1));
-        // Release pairs with the Acquire in `wait`: the next owner sees all that this one did.
-        word.store(FREE, Ordering::Release);
-    });
+    // Relaxed: if the number is ours, this thread wrote it; if not, the value is only reported.
+    if word.load(Ordering::Relaxed) != number() {
+        return stop(BugCheck::new(SPIN_LOCK_NOT_OWNED, [address(word), 0, 0, 0]));
+    }
+    // Release pairs with the Acquire in `acquire` and `wait`: the next owner sees all that this one did.
+    word.store(FREE, Ordering::Release);
 }
 
-/// Returns whether the lock was taken; it is not only where a bugcheck was found on an unwinding thread.
-fn wait(word: &AtomicU64, me: u64) -> bool {
+/// Takes the lock, or returns without it where a bugcheck was found on an unwinding thread.
+#[cold]
+fn wait(word: &AtomicU64, me: u64) {
     let mut round = 0_u32;
     loop {
         round = round.wrapping_add(1);
         // Acquire pairs with the Release in `release`. Relaxed on failure: the owner's number is only
         // compared.
         match word.compare_exchange(FREE, me, Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => return true,
+            Ok(_) => return,
             Err(owner) if owner == me => {
-                stop(BugCheck::new(SPIN_LOCK_ALREADY_OWNED, [address(word), 0, 0, 0]));
-                return false;
+                return stop(BugCheck::new(SPIN_LOCK_ALREADY_OWNED, [address(word), 0, 0, 0]));
             }
             Err(owner) if round % YIELDS_PER_INQUEST == 0 && is_gone(owner) => {
-                stop(BugCheck::new(DPC_WATCHDOG_VIOLATION, [1, address(word), 0, 0]));
-                return false;
+                return stop(BugCheck::new(DPC_WATCHDOG_VIOLATION, [1, address(word), 0, 0]));
             }
             Err(_) => look(word),
         }

@@ -1,0 +1,82 @@
+//! The README's first command, as a person would type it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn filemon(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--offline", "--example", "filemon", "--"])
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs")
+}
+
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A directory with so many files that are text and so many that are not.
+fn directory(name: &str, text: usize, other: usize) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(directory.join("inner")).unwrap();
+    for file in 0..text {
+        fs::write(directory.join(format!("text-{file}")), "one line\nand another\n").unwrap();
+    }
+    for file in 0..other {
+        fs::write(directory.join("inner").join(format!("bytes-{file}")), [0xFF; 100]).unwrap();
+    }
+    directory
+}
+
+/// Where the driver allocates the block that it forgets.
+fn mistake() -> String {
+    let source = include_str!("../examples/filemon/driver.rs");
+    let (line, text) =
+        (1..).zip(source.lines()).find(|(_, text)| text.contains("irp.Length as u64, TEXT_TAG")).unwrap();
+    format!("examples/filemon/driver.rs:{line}:{}", text.find("ExAllocatePool2").unwrap() + 1)
+}
+
+#[test]
+fn the_leak_is_named_by_its_line() {
+    let directory = directory("filemon-leak", 5, 3);
+    let said = said(&filemon(&[directory.to_str().unwrap()]));
+    let leaks: Vec<&str> = said.lines().filter(|line| line.contains("memtrack: leak ")).collect();
+    let expected =
+        format!("memtrack: leak 3 blocks 300 bytes  {}  ExAllocatePool2 'Ftxt' Paged #3.2", mistake());
+    assert_eq!(leaks, [expected], "{said}");
+    assert!(said.contains("filemon: 8 files, 24 requests, 3 of them refused"), "{said}");
+    assert!(said.contains("memtrack: Filemon Nonpaged Memory Usage:"), "{said}");
+    assert!(said.contains("memtrack: report of Filemon (format 1)"), "{said}");
+}
+
+#[test]
+fn mended_it_leaks_nothing() {
+    let directory = directory("filemon-fixed", 5, 3);
+    let said = said(&filemon(&["--fixed", directory.to_str().unwrap()]));
+    assert!(!said.contains("memtrack: leak "), "{said}");
+    assert!(said.contains("memtrack: no leak: 0 blocks 0 bytes at 0 of 3 sites"), "{said}");
+}
+
+#[test]
+fn this_repository_shows_the_mistake() {
+    let said = said(&filemon(&[]));
+    assert!(said.contains(&format!("  {}  ExAllocatePool2 'Ftxt' Paged", mistake())), "{said}");
+}
+
+#[test]
+fn what_cannot_be_walked_is_refused() {
+    for (arguments, says) in [
+        (["--fxed"].as_slice(), "there is no option --fxed"),
+        (&["no/such/directory"], "cannot walk no/such/directory"),
+        (&[".", "."], "one directory is enough"),
+    ] {
+        let output = filemon(arguments);
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(says), "{said}");
+    }
+}
