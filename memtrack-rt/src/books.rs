@@ -27,12 +27,10 @@ impl Shortage {
     }
 }
 
-/// A refusal of the kernel's that is worth a line.
-#[derive(Clone, Copy)]
+/// What there is to say when the kernel refuses an allocation.
 pub(crate) struct Exhaustion {
-    pub(crate) site: SiteStats,
     pub(crate) stats: Stats,
-    /// The site with the most bytes outstanding in the same pool, if any has some.
+    /// The site with the most bytes outstanding in the pool that refused, if any has some.
     pub(crate) holder: Option<SiteStats>,
 }
 
@@ -89,7 +87,7 @@ impl Books {
         let bytes = block.bytes as u64;
         let site = self.sites.at(block.site);
         site.figures.freed(bytes);
-        let pool = site.key.pool;
+        let pool = site.pool;
         if let Some(pool) = self.stats.pool_mut(pool) {
             pool.freed(bytes);
         }
@@ -103,30 +101,25 @@ impl Books {
         }
     }
 
-    /// Counts a refusal. The first at a site and each doubling of their number are worth a line.
-    pub(crate) fn refused(&mut self, key: &Key) -> Result<Option<Exhaustion>, Shortage> {
+    /// Counts a refusal, and returns which one it is at its site.
+    pub(crate) fn refused(&mut self, key: &Key) -> Result<u64, Shortage> {
         let site = self.sites.intern(key).map_err(Shortage::Sites)?;
         self.stats.failures += 1;
         let site = self.sites.at(site);
         site.failures += 1;
-        if !site.failures.is_power_of_two() {
-            return Ok(None);
-        }
-        let site = site.stats();
-        Ok(Some(Exhaustion { site, stats: self.stats, holder: self.holder(site.pool) }))
+        Ok(site.failures)
     }
 
-    /// Counts a refusal at a site for which there is no memory. Worth a line as often as at a site of its own.
-    pub(crate) fn refused_nowhere(&mut self) -> bool {
+    /// Counts a refusal at a site for which there is no memory, and returns which one it is at all.
+    pub(crate) fn refused_nowhere(&mut self) -> u64 {
         self.stats.failures += 1;
-        self.stats.failures.is_power_of_two()
+        self.stats.failures
     }
 
-    fn holder(&self, pool: Pool) -> Option<SiteStats> {
-        self.sites
-            .iter()
-            .filter(|site| site.pool == pool && site.figures.curr_blocks > 0)
-            .max_by_key(|site| site.figures.curr_bytes)
+    /// How things stand in `pool`, which has refused.
+    pub(crate) fn exhaustion(&self, pool: Pool) -> Exhaustion {
+        let holders = self.sites.iter().filter(|site| site.pool == pool && site.figures.curr_blocks > 0);
+        Exhaustion { stats: self.stats, holder: holders.max_by_key(|site| site.figures.curr_bytes).copied() }
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -33,7 +33,7 @@ type Bucket = Option<NonNull<Entry>>;
 /// Buckets that are there from the start.
 const FIRST: usize = 64;
 /// Segment `n` holds as many buckets as the first ones and all segments before it together.
-const SEGMENTS: usize = 26;
+const SEGMENTS: usize = 32;
 
 /// What came of putting a block in.
 #[derive(Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Ledger {
     /// How much memory the next segment of buckets takes, when one is due; the ledger works without it, but
     /// its chains grow.
     pub(crate) fn wants_buckets(&self) -> Option<usize> {
-        let due = self.blocks >= self.buckets_held && self.blocks % self.buckets_held == 0;
+        let due = self.blocks >= self.buckets_held && self.blocks & (self.buckets_held - 1) == 0;
         let room = self.next_segment() < SEGMENTS;
         (due && room).then(|| self.next_segment_bytes())
     }
@@ -152,7 +152,7 @@ impl Ledger {
             // SAFETY: `bytes` is the size of `count` buckets beyond the head.
             unsafe { buckets.add(index).write(None) };
         }
-        self.segments[segment] = buckets.as_ptr();
+        self.segments[segment % SEGMENTS] = buckets.as_ptr();
         self.buckets_held += count;
         None
     }
@@ -182,7 +182,7 @@ impl Ledger {
 
     /// Puts one more bucket to use, and moves to it what now belongs there: all from one older bucket.
     fn split(&mut self) {
-        let older = self.buckets - (1 << self.buckets.ilog2());
+        let older = self.buckets - (1 << log2(self.buckets));
         let bucket = self.bucket(older);
         self.buckets += 1;
         self.mask = self.buckets.next_power_of_two() - 1;
@@ -206,14 +206,14 @@ impl Ledger {
         if index < FIRST {
             return &raw mut self.first[index];
         }
-        let segment = (index / FIRST).ilog2() as usize + 1;
+        let segment = log2(index / FIRST) + 1;
         let start = FIRST << (segment - 1);
         // SAFETY: `index` is below `buckets_held`, so its segment is there and is `start` buckets long.
-        unsafe { self.segments[segment].add(index - start) }
+        unsafe { self.segments[segment % SEGMENTS].add(index - start) }
     }
 
     fn next_segment(&self) -> usize {
-        (self.buckets_held / FIRST).ilog2() as usize + 1
+        log2(self.buckets_held / FIRST) + 1
     }
 
     fn next_segment_bytes(&self) -> usize {
@@ -233,6 +233,11 @@ fn find(first: Bucket, address: usize) -> Bucket {
         next = further;
     }
     None
+}
+
+/// The logarithm of what is never zero here, without the library's panic for when it is.
+fn log2(number: usize) -> usize {
+    (usize::BITS - 1).wrapping_sub(number.leading_zeros()) as usize
 }
 
 /// Pool addresses differ in their middle bits; a multiplication by the golden ratio spreads them.

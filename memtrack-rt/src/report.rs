@@ -4,7 +4,7 @@
 use crate::books::Exhaustion;
 use crate::platform::Platform;
 use crate::pool::Pool;
-use crate::sink::Record;
+use crate::sink::{Out, Record};
 use crate::snapshot::largest_first;
 use crate::stats::{Figures, SiteStats, Stats};
 
@@ -12,7 +12,9 @@ use crate::stats::{Figures, SiteStats, Stats};
 const FORMAT: u64 = 1;
 
 /// Current and maximum of each pool, in the words of 1998.
-pub(crate) fn print_stats<P: Platform>(mut record: Record<'_, P>, name: &str, stats: &Stats) {
+#[inline(never)]
+pub(crate) fn print_stats<P: Platform>(out: &Out<'_, P>, name: &str, stats: &Stats) {
+    let mut record = out.record();
     for (pool, figures) in [("Nonpaged", stats.nonpaged), ("Paged", stats.paged)] {
         record.line("").foreign(name).text(" ").text(pool).text(" Memory Usage:");
         record.line("   Current: ").number(figures.curr_bytes).text(" bytes");
@@ -21,27 +23,31 @@ pub(crate) fn print_stats<P: Platform>(mut record: Record<'_, P>, name: &str, st
 }
 
 /// Every site.
-pub(crate) fn report<P: Platform>(
-    mut record: Record<'_, P>,
+#[inline(never)]
+pub(crate) fn report<'s, P: Platform>(
+    out: &Out<'_, P>,
     name: &str,
     stats: &Stats,
-    sites: impl Iterator<Item = SiteStats> + Clone,
+    sites: impl Iterator<Item = &'s SiteStats> + Clone,
 ) {
+    let mut record = out.record();
     heading(&mut record, "report", name);
     for site in largest_first(sites.clone()) {
-        self::site(&mut record, "site", &site);
-        history(&mut record, &site);
+        self::site(&mut record, "site", site);
+        history(&mut record, site);
     }
     sums(&mut record, "outstanding ", stats, sites);
 }
 
 /// Every site, for want of memory in the order of their first call.
+#[inline(never)]
 pub(crate) fn report_unsorted<P: Platform>(
-    mut record: Record<'_, P>,
+    out: &Out<'_, P>,
     name: &str,
     stats: &Stats,
     sites: impl Iterator<Item = SiteStats>,
 ) {
+    let mut record = out.record();
     heading(&mut record, "report", name);
     let mut leaking = 0;
     let mut count = 0;
@@ -56,26 +62,36 @@ pub(crate) fn report_unsorted<P: Platform>(
 }
 
 /// The sites whose blocks nobody freed.
-pub(crate) fn leaks<P: Platform>(
-    mut record: Record<'_, P>,
+#[inline(never)]
+pub(crate) fn leaks<'s, P: Platform>(
+    out: &Out<'_, P>,
     name: &str,
     stats: &Stats,
-    sites: impl Iterator<Item = SiteStats> + Clone,
+    sites: impl Iterator<Item = &'s SiteStats> + Clone,
 ) {
+    let mut record = out.record();
     heading(&mut record, "leaks", name);
     for site in largest_first(sites.clone()).take_while(|site| site.figures.curr_blocks > 0) {
-        self::site(&mut record, "leak", &site);
+        self::site(&mut record, "leak", site);
     }
     let verdict = if stats.curr_blocks() == 0 { "no leak: " } else { "leaked " };
     sums(&mut record, verdict, stats, sites);
 }
 
-/// The kernel said no.
-pub(crate) fn exhausted<P: Platform>(mut record: Record<'_, P>, bytes: Option<usize>, said: &Exhaustion) {
+/// The kernel said no, for the `refusal`th time at this site.
+#[inline(never)]
+pub(crate) fn exhausted<P: Platform>(
+    out: &Out<'_, P>,
+    bytes: Option<usize>,
+    site: &SiteStats,
+    refusal: u64,
+    said: &Exhaustion,
+) {
+    let mut record = out.record();
     record.line("exhausted ");
     request(&mut record, bytes);
-    place(&mut record, &said.site);
-    record.text("  refusal ").number(said.site.failures);
+    place(&mut record, site);
+    record.text("  refusal ").number(refusal);
     record.text("; outstanding ").text(Pool::NonPaged.name()).text(" ");
     amount(&mut record, said.stats.nonpaged.curr_blocks, said.stats.nonpaged.curr_bytes);
     record.text(", ").text(Pool::Paged.name()).text(" ");
@@ -90,11 +106,9 @@ pub(crate) fn exhausted<P: Platform>(mut record: Record<'_, P>, bytes: Option<us
 }
 
 /// The kernel said no, and the tracker has no memory left to keep the site.
-pub(crate) fn exhausted_nowhere<P: Platform>(
-    mut record: Record<'_, P>,
-    bytes: Option<usize>,
-    site: &SiteStats,
-) {
+#[inline(never)]
+pub(crate) fn exhausted_nowhere<P: Platform>(out: &Out<'_, P>, bytes: Option<usize>, site: &SiteStats) {
+    let mut record = out.record();
     record.line("exhausted ");
     request(&mut record, bytes);
     place(&mut record, site);
@@ -152,11 +166,11 @@ fn history<P: Platform>(record: &mut Record<'_, P>, site: &SiteStats) {
     }
 }
 
-fn sums<P: Platform>(
+fn sums<'s, P: Platform>(
     record: &mut Record<'_, P>,
     verdict: &str,
     stats: &Stats,
-    sites: impl Iterator<Item = SiteStats> + Clone,
+    sites: impl Iterator<Item = &'s SiteStats> + Clone,
 ) {
     let leaking = sites.clone().filter(|site| site.figures.curr_blocks > 0).count() as u64;
     totals(record, verdict, stats, leaking, sites.count() as u64);

@@ -39,11 +39,23 @@ impl Sink {
         Self { records: AtomicU64::new(0) }
     }
 
+    pub(crate) fn to<'t, P: Platform>(&'t self, platform: &'t P) -> Out<'t, P> {
+        Out { sink: self, platform }
+    }
+}
+
+/// Where records leave. A record is half of what a frame may take of the stack, so it is opened by who writes it.
+pub(crate) struct Out<'t, P: Platform> {
+    sink: &'t Sink,
+    platform: &'t P,
+}
+
+impl<'t, P: Platform> Out<'t, P> {
     /// Opens the next record.
-    pub(crate) fn record<'p, P: Platform>(&self, platform: &'p P) -> Record<'p, P> {
+    pub(crate) fn record(&self) -> Record<'t, P> {
         // Relaxed: the number must be nobody else's, and orders nothing; it pairs with no other access.
-        let number = self.records.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        Record { platform, number, line: 0, buffer: [0; LINE_MAX + 1], length: 0 }
+        let number = self.sink.records.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        Record { platform: self.platform, number, line: 0, buffer: [0; LINE_MAX + 1], length: 0 }
     }
 }
 

@@ -17,57 +17,15 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The compiler may keep one location in several places, so its contents decide.
-    fn is(&self, other: &Self) -> bool {
-        let places = || {
-            let (ours, theirs) = (self.location, other.location);
-            ptr::eq(ours, theirs)
-                || ours.line() == theirs.line()
-                    && ours.column() == theirs.column()
-                    && ours.file() == theirs.file()
-        };
-        self.function == other.function && self.tag == other.tag && self.pool == other.pool && places()
-    }
-
-    /// The site as it is before anything was counted there.
-    pub(crate) fn untouched(&self) -> SiteStats {
-        Site::new(*self).stats()
-    }
-
     fn bucket(&self) -> usize {
         const GOLDEN: u32 = 0x9E37_79B9;
         let mixed = self.location.line() ^ self.location.column().rotate_left(16) ^ self.tag.0;
         (mixed.wrapping_mul(GOLDEN) >> (u32::BITS - BUCKETS.ilog2())) as usize
     }
-}
 
-/// A site and what was counted there.
-#[derive(Clone, Copy)]
-pub(crate) struct Site {
-    pub(crate) key: Key,
-    pub(crate) figures: Figures,
-    pub(crate) failures: u64,
-    pub(crate) vanished_blocks: u64,
-    pub(crate) unrecorded_blocks: u64,
-    in_bucket: Option<SiteRef>,
-    in_order: Option<SiteRef>,
-}
-
-impl Site {
-    fn new(key: Key) -> Self {
-        Self {
-            key,
-            figures: Figures::ZERO,
-            failures: 0,
-            vanished_blocks: 0,
-            unrecorded_blocks: 0,
-            in_bucket: None,
-            in_order: None,
-        }
-    }
-
-    pub(crate) fn stats(&self) -> SiteStats {
-        let Key { location, function, tag, pool } = self.key;
+    /// The site before anything was counted there.
+    pub(crate) fn untouched(&self) -> SiteStats {
+        let Self { location, function, tag, pool } = *self;
         SiteStats {
             file: location.file(),
             line: location.line(),
@@ -75,11 +33,33 @@ impl Site {
             function,
             tag,
             pool,
-            figures: self.figures,
-            failures: self.failures,
-            vanished_blocks: self.vanished_blocks,
-            unrecorded_blocks: self.unrecorded_blocks,
+            figures: Figures::ZERO,
+            failures: 0,
+            vanished_blocks: 0,
+            unrecorded_blocks: 0,
         }
+    }
+}
+
+/// A site and what was counted there.
+#[derive(Clone, Copy)]
+struct Site {
+    /// Where it was first seen. The compiler may keep one location in several places.
+    location: &'static Location<'static>,
+    stats: SiteStats,
+    in_bucket: Option<SiteRef>,
+    in_order: Option<SiteRef>,
+}
+
+impl Site {
+    fn is(&self, key: &Key) -> bool {
+        let SiteStats { file, line, column, function, tag, pool, .. } = self.stats;
+        let location = key.location;
+        function == key.function
+            && tag == key.tag
+            && pool == key.pool
+            && (ptr::eq(self.location, location)
+                || line == location.line() && column == location.column() && file == location.file())
     }
 }
 
@@ -106,25 +86,34 @@ impl Sites {
         let bucket = key.bucket();
         let mut next = self.buckets[bucket];
         while let Some(site) = next {
-            let known = self.at(site);
-            if known.key.is(key) {
+            let known = self.site(site);
+            if known.is(key) {
                 return Ok(site);
             }
             next = known.in_bucket;
         }
-        let site = Site { in_bucket: self.buckets[bucket], ..Site::new(*key) };
+        let site = Site {
+            location: key.location,
+            stats: key.untouched(),
+            in_bucket: self.buckets[bucket],
+            in_order: None,
+        };
         let site = SiteRef(self.sites.insert(site).ok_or_else(|| self.sites.wants())?);
         self.buckets[bucket] = Some(site);
         match self.last.replace(site) {
-            Some(last) => self.at(last).in_order = Some(site),
+            Some(last) => self.site(last).in_order = Some(site),
             None => self.first = Some(site),
         }
         self.count += 1;
         Ok(site)
     }
 
-    /// The site itself.
-    pub(crate) fn at(&mut self, site: SiteRef) -> &mut Site {
+    /// What was counted at a site.
+    pub(crate) fn at(&mut self, site: SiteRef) -> &mut SiteStats {
+        &mut self.site(site).stats
+    }
+
+    fn site(&mut self, site: SiteRef) -> &mut Site {
         // SAFETY: a `SiteRef` is only made by `intern`, and sites stay until `detach`, which the ledger's blocks
         // do not outlive: `Books` empties both together. `&mut self` makes this the only way to it.
         unsafe { &mut *site.0.as_ptr() }
@@ -165,15 +154,15 @@ pub(crate) struct InOrder<'a> {
     _sites: core::marker::PhantomData<&'a Site>,
 }
 
-impl Iterator for InOrder<'_> {
-    type Item = SiteStats;
+impl<'a> Iterator for InOrder<'a> {
+    type Item = &'a SiteStats;
 
-    fn next(&mut self) -> Option<SiteStats> {
+    fn next(&mut self) -> Option<&'a SiteStats> {
         let site = self.next?;
         // SAFETY: the sites are borrowed for as long as this iterator lives, so none is written or gone.
         let site = unsafe { site.0.as_ref() };
         self.next = site.in_order;
-        Some(site.stats())
+        Some(&site.stats)
     }
 }
 

@@ -25,11 +25,11 @@ impl<'p, P: Platform> Snapshot<'p, P> {
     }
 
     /// Copies the sites that there are now; false, and nothing copied, if they are too many for the room.
-    pub(crate) fn fill(
+    pub(crate) fn fill<'s>(
         &mut self,
         stats: Stats,
         count: usize,
-        sites: impl Iterator<Item = SiteStats>,
+        sites: impl Iterator<Item = &'s SiteStats>,
     ) -> bool {
         if count > self.room {
             return false;
@@ -38,15 +38,15 @@ impl<'p, P: Platform> Snapshot<'p, P> {
         self.filled = 0;
         for site in sites.take(self.room) {
             // SAFETY: `filled` is below `room`, which the memory is long enough for.
-            unsafe { self.memory.add(self.filled).write(site) };
+            unsafe { self.memory.add(self.filled).write(*site) };
             self.filled += 1;
         }
         true
     }
 
-    pub(crate) fn sites(&self) -> impl Iterator<Item = SiteStats> + Clone {
+    pub(crate) fn sites(&self) -> impl Iterator<Item = &SiteStats> + Clone {
         // SAFETY: `filled` sites were written from `memory` on, and `&self` keeps them as they are.
-        unsafe { slice::from_raw_parts(self.memory.as_ptr(), self.filled) }.iter().copied()
+        unsafe { slice::from_raw_parts(self.memory.as_ptr(), self.filled) }.iter()
     }
 }
 
@@ -60,13 +60,13 @@ impl<P: Platform> Drop for Snapshot<'_, P> {
 /// The sites in another order: the most bytes outstanding first, then the most blocks, then the earliest.
 ///
 /// It looks through all of them for each next one: no memory, no recursion, and a driver has few sites.
-pub(crate) fn largest_first<I>(sites: I) -> impl Iterator<Item = SiteStats>
+pub(crate) fn largest_first<'s, I>(sites: I) -> impl Iterator<Item = &'s SiteStats>
 where
-    I: Iterator<Item = SiteStats> + Clone,
+    I: Iterator<Item = &'s SiteStats> + Clone,
 {
     let mut last = None;
     core::iter::from_fn(move || {
-        let ranked = sites.clone().enumerate().map(|(place, site)| (rank(&site, place), site));
+        let ranked = sites.clone().enumerate().map(|(place, site)| (rank(site, place), site));
         let (rank, site) =
             ranked.filter(|(rank, _)| last.is_none_or(|last| *rank < last)).max_by_key(|(rank, _)| *rank)?;
         last = Some(rank);

@@ -7,7 +7,7 @@ use crate::books::{Books, Closed, Shortage};
 use crate::platform::{Irql, Platform, SpinLock};
 use crate::pool::{Function, Pool, Tag};
 use crate::report;
-use crate::sink::Sink;
+use crate::sink::{Out, Sink};
 use crate::site::Key;
 use crate::slab::Chunks;
 use crate::snapshot::Snapshot;
@@ -116,7 +116,7 @@ impl<P: Platform> Tracker<P> {
     /// IRQL <= DISPATCH_LEVEL.
     pub fn print_stats(&self, name: &str) {
         let stats = self.stats();
-        report::print_stats(self.sink.record(&self.platform), name, &stats);
+        report::print_stats(&self.out(), name, &stats);
     }
 
     /// Prints every site, the one with the most bytes outstanding first, and the sums.
@@ -126,10 +126,9 @@ impl<P: Platform> Tracker<P> {
     ///
     /// IRQL <= DISPATCH_LEVEL.
     pub fn report(&self, name: &str) {
-        let record = self.sink.record(&self.platform);
         match self.snapshot() {
-            Some(snapshot) => report::report(record, name, &snapshot.stats, snapshot.sites()),
-            None => report::report_unsorted(record, name, &self.stats(), self.sites()),
+            Some(snapshot) => report::report(&self.out(), name, &snapshot.stats, snapshot.sites()),
+            None => report::report_unsorted(&self.out(), name, &self.stats(), self.sites()),
         }
     }
 
@@ -141,10 +140,14 @@ impl<P: Platform> Tracker<P> {
     /// IRQL <= DISPATCH_LEVEL; a driver calls it at the end of its unload routine.
     pub fn finish(&self, name: &str) -> Stats {
         let Closed { stats, sites, ledger_memory } = self.with(Books::close);
-        report::leaks(self.sink.record(&self.platform), name, &stats, sites.iter());
+        report::leaks(&self.out(), name, &stats, sites.iter());
         self.give_back(sites.into_memory());
         ledger_memory.into_iter().for_each(|memory| self.give_back(memory));
         stats
+    }
+
+    fn out(&self) -> Out<'_, P> {
+        self.sink.to(&self.platform)
     }
 
     fn give_back(&self, memory: Chunks) {
@@ -262,20 +265,34 @@ impl<P: Platform> Request<'_, P> {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn unrecorded(&self) {
         self.tracker.with(|books| books.unrecorded(&self.key));
     }
 
+    /// Counts the refusal, and says the first at a site and each doubling of their number.
+    #[cold]
+    #[inline(never)]
     fn refused(&self) {
-        let Tracker { sink, platform, .. } = self.tracker;
-        match self.tracker.persist(|books| books.refused(&self.key)) {
-            Some(None) => {}
-            Some(Some(said)) => report::exhausted(sink.record(platform), self.bytes, &said),
-            None => {
-                if self.tracker.with(Books::refused_nowhere) {
-                    report::exhausted_nowhere(sink.record(platform), self.bytes, &self.key.untouched());
-                }
+        let refusal = self.tracker.persist(|books| books.refused(&self.key));
+        let among_all = || self.tracker.with(Books::refused_nowhere);
+        if refusal.unwrap_or_else(among_all).is_power_of_two() {
+            self.exhausted(refusal);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn exhausted(&self, refusal: Option<u64>) {
+        let out = self.tracker.out();
+        let site = self.key.untouched();
+        match refusal {
+            Some(refusal) => {
+                let said = self.tracker.with(|books| books.exhaustion(self.key.pool));
+                report::exhausted(&out, self.bytes, &site, refusal, &said);
             }
+            None => report::exhausted_nowhere(&out, self.bytes, &site),
         }
     }
 }
@@ -290,7 +307,7 @@ impl<P: Platform> Iterator for Sites<'_, P> {
     type Item = SiteStats;
 
     fn next(&mut self) -> Option<SiteStats> {
-        let site = self.tracker.with(|books| books.sites().iter().nth(self.next))?;
+        let site = self.tracker.with(|books| books.sites().iter().nth(self.next).copied())?;
         self.next += 1;
         Some(site)
     }

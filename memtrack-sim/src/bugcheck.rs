@@ -6,7 +6,7 @@
 
 use core::fmt;
 
-use crate::{constants::bugcheck_name, debug, irql};
+use crate::{constants::bugcheck_name, debug};
 
 /// Why the machine stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,28 +42,6 @@ impl fmt::Display for BugCheck {
 
 impl core::error::Error for BugCheck {}
 
-/// Runs `body`; a bugcheck that stops it is returned, any other panic goes on.
-///
-/// The thread's IRQL is put back to what it was before, so that the test can go on. Nothing else is: a spin
-/// lock that the stopped code held stays held, and what it had allocated stays allocated, as in a dump.
-///
-/// ```
-/// use memtrack_sim::{IRQL_NOT_GREATER_OR_EQUAL, catch_bugcheck, ntddk::KfRaiseIrql};
-///
-/// let stop = catch_bugcheck(|| unsafe {
-///     KfRaiseIrql(2);
-///     KfRaiseIrql(1);
-/// });
-/// assert_eq!(stop.unwrap_err().code, IRQL_NOT_GREATER_OR_EQUAL);
-/// ```
-///
-/// # Errors
-///
-/// The bugcheck, where there was one.
-pub fn catch_bugcheck<R>(body: impl FnOnce() -> R) -> Result<R, BugCheck> {
-    catch(body, parse)
-}
-
 /// Stops the machine, unless it is unwinding from an earlier stop: then the line is all there is, since a
 /// second panic would abort the process and take the first one's message with it.
 pub(crate) fn stop(check: BugCheck) {
@@ -79,21 +57,8 @@ pub(crate) fn stop_for_good(check: BugCheck) -> ! {
     panic!("{check}");
 }
 
-/// Runs `body` and returns what `read` makes of the text that it panicked with.
-pub(crate) fn catch<R, E>(body: impl FnOnce() -> R, read: impl Fn(&str) -> Option<E>) -> Result<R, E> {
-    let level = irql::current();
-    // Whatever the body left half done is what a crash leaves half done: that is what callers look at.
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).map_err(|payload| {
-        irql::set(level);
-        match payload.downcast_ref::<String>().and_then(|text| read(text)) {
-            Some(caught) => caught,
-            None => std::panic::resume_unwind(payload),
-        }
-    })
-}
-
 /// Reads a line that [`BugCheck`]'s `Display` wrote; any other text, even one that only begins so, is none.
-fn parse(line: &str) -> Option<BugCheck> {
+pub(crate) fn parse(line: &str) -> Option<BugCheck> {
     let (code, rest) = line.strip_prefix("bugcheck 0x")?.split_at_checked(8)?;
     let (_, numbers) = rest.strip_suffix(')')?.split_once('(')?;
     let mut parameters = [0; 4];

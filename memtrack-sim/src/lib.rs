@@ -118,6 +118,7 @@
 //! [`std::thread::scope`].
 
 mod bugcheck;
+mod catch;
 mod constants;
 mod debug;
 mod irql;
@@ -128,11 +129,12 @@ mod raise;
 mod spin_lock;
 mod types;
 
-pub use bugcheck::{BugCheck, catch_bugcheck};
+pub use bugcheck::BugCheck;
+pub use catch::{catch_bugcheck, catch_raise};
 pub use constants::*;
 pub use machine::Machine;
 pub use pool::{FRESH_BYTE, MAXIMUM_REQUEST, PoolKind, PoolUsage};
-pub use raise::{Raised, catch_raise};
+pub use raise::Raised;
 pub use types::*;
 
 /// Asserts, as the kernel's macro does, that the caller may touch paged memory.

@@ -7,7 +7,7 @@
 
 use core::fmt;
 
-use crate::{bugcheck, constants::status_name, types::NTSTATUS};
+use crate::{constants::status_name, types::NTSTATUS};
 
 /// What the kernel raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,24 +28,6 @@ impl fmt::Display for Raised {
 
 impl core::error::Error for Raised {}
 
-/// Runs `body`; a status that the kernel raises in it is returned, any other panic goes on.
-///
-/// As with [`catch_bugcheck`](crate::catch_bugcheck), the thread's IRQL is put back to what it was before.
-///
-/// ```
-/// use memtrack_sim::{_POOL_TYPE, STATUS_INSUFFICIENT_RESOURCES, catch_raise, ntddk::ExAllocatePoolWithQuota};
-///
-/// let raised = catch_raise(|| unsafe { ExAllocatePoolWithQuota(_POOL_TYPE::PagedPool, u64::MAX) }).unwrap_err();
-/// assert_eq!(raised.status, STATUS_INSUFFICIENT_RESOURCES);
-/// ```
-///
-/// # Errors
-///
-/// What was raised, where something was.
-pub fn catch_raise<R>(body: impl FnOnce() -> R) -> Result<R, Raised> {
-    bugcheck::catch(body, parse)
-}
-
 /// Raises `status`, unless the thread is unwinding already: a second panic would abort the process.
 pub(crate) fn raise(status: NTSTATUS) {
     if !std::thread::panicking() {
@@ -54,7 +36,7 @@ pub(crate) fn raise(status: NTSTATUS) {
 }
 
 /// Reads a text that [`Raised`]'s `Display` wrote; any other text is none.
-fn parse(text: &str) -> Option<Raised> {
+pub(crate) fn parse(text: &str) -> Option<Raised> {
     let (bits, _) = text.strip_prefix("raised 0x")?.split_at_checked(8)?;
     let raised = Raised { status: u32::from_str_radix(bits, 16).ok()? as NTSTATUS };
     (raised.to_string() == text).then_some(raised)
