@@ -61,6 +61,11 @@ mod driver {
     }
 }
 
+/// A place in this file, as reports write it on this host.
+fn here(before: &str) -> String {
+    format!("{before}  {}:", file!())
+}
+
 fn lines_with<'a>(lines: &'a [String], text: &str) -> Vec<&'a String> {
     lines.iter().filter(|line| line.contains(text)).collect()
 }
@@ -96,7 +101,7 @@ fn report_names_every_site_and_finish_the_leaks() {
     memtrack::report("Filemon");
     let lines = machine.take_output();
     let sites = lines_with(&lines, "memtrack: site ");
-    assert!(sites[0].contains("site 1 block 200 bytes  tests/calls.rs:"), "{sites:#?}");
+    assert!(sites[0].contains(&here("site 1 block 200 bytes")), "{sites:#?}");
     assert!(
         sites[0].contains("  ExAllocatePool2 'Call' Paged  max 1 block 200 bytes, total 1 "),
         "{sites:#?}"
@@ -110,11 +115,7 @@ fn report_names_every_site_and_finish_the_leaks() {
     let left = memtrack::finish("Filemon");
     assert_eq!((left.curr_blocks(), left.curr_bytes()), (1, 100));
     let lines = machine.take_output();
-    assert_eq!(
-        lines_with(&lines, "memtrack: leak 1 block 100 bytes  tests/calls.rs:").len(),
-        1,
-        "{lines:#?}"
-    );
+    assert_eq!(lines_with(&lines, &here("memtrack: leak 1 block 100 bytes")).len(), 1, "{lines:#?}");
     driver::free_unseen(kept);
     assert_eq!(memtrack::stats(), Stats::default(), "finish begins afresh");
     assert_eq!(machine.pool(PoolKind::NonPaged).blocks, 0, "memtrack's own memory is back");
@@ -194,7 +195,7 @@ fn finish_comes_at_every_way_out_and_after_everything_else() {
     }
     endings::leaks();
     let lines = machine.take_output();
-    assert_eq!(lines_with(&lines, "leak 1 block 7 bytes  tests/calls.rs:").len(), 1, "{lines:#?}");
+    assert_eq!(lines_with(&lines, &here("leak 1 block 7 bytes")).len(), 1, "{lines:#?}");
 }
 
 #[test]
@@ -208,12 +209,12 @@ fn exhaustion_says_who_asked_and_who_holds_most() {
     machine.set_pool_limit(PoolKind::NonPaged, None);
     let lines = machine.take_output();
     assert_eq!(lines.len(), 3, "the first, the second, the fourth: {lines:#?}");
-    assert!(lines[2].contains("exhausted 65536 bytes  tests/calls.rs:"), "{lines:#?}");
+    assert!(lines[2].contains(&here("exhausted 65536 bytes")), "{lines:#?}");
     assert!(
         lines[2].contains("'Call' NonPaged  refusal 4; outstanding NonPaged 1 block 10000 bytes"),
         "{lines:#?}"
     );
-    assert!(lines[2].contains("most held 1 block 10000 bytes  tests/calls.rs:"), "{lines:#?}");
+    assert!(lines[2].contains(&here("most held 1 block 10000 bytes")), "{lines:#?}");
     assert_eq!(memtrack::stats().failures, 5);
     driver::free(held);
 }

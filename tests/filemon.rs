@@ -37,7 +37,8 @@ fn mistake() -> String {
     let source = include_str!("../examples/filemon/driver.rs");
     let (line, text) =
         (1..).zip(source.lines()).find(|(_, text)| text.contains("irp.Length as u64, TEXT_TAG")).unwrap();
-    format!("examples/filemon/driver.rs:{line}:{}", text.find("ExAllocatePool2").unwrap() + 1)
+    let file = ["examples", "filemon", "driver.rs"].join(std::path::MAIN_SEPARATOR_STR);
+    format!("{file}:{line}:{}", text.find("ExAllocatePool2").unwrap() + 1)
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The rules of the kernel, read off the instructions of an optimised image: nothing in the runtime panics, touches
 //! a floating-point register, or takes more of the stack than a kernel thread can spare.
-#![cfg(target_arch = "x86_64")]
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
 use std::fs;
 use std::path::Path;

@@ -7,6 +7,9 @@ use proptest::prelude::*;
 mod desk;
 use desk::{NON_PAGED, PAGED, allocate, tag, tracker};
 
+/// This file, as the compiler was given it.
+const FILE: &str = file!();
+
 /// Puts records together again from lines in any order: the records by number, their lines joined where they
 /// were cut. Panics where a line is missing.
 fn records(lines: &[String]) -> BTreeMap<u64, Vec<String>> {
@@ -99,11 +102,11 @@ fn a_report_and_a_leak_report() {
         [
             "memtrack: report of File mon (format 1) #1.1".to_owned(),
             format!(
-                "memtrack: site 2 blocks 2000 bytes  memtrack-rt/tests/lines.rs:{second}:9  ExAllocatePool2 'F%27%00%25' \
+                "memtrack: site 2 blocks 2000 bytes  {FILE}:{second}:9  ExAllocatePool2 'F%27%00%25' \
                  Paged  max 3 blocks 3000 bytes, total 3 blocks 3000 bytes #1.2"
             ),
             format!(
-                "memtrack: site 1 block 512 bytes  memtrack-rt/tests/lines.rs:{first}:5  ExAllocatePool2 'Fmon' NonPaged  \
+                "memtrack: site 1 block 512 bytes  {FILE}:{first}:5  ExAllocatePool2 'Fmon' NonPaged  \
                  max 1 block 512 bytes, total 1 block 512 bytes #1.3"
             ),
             "memtrack: outstanding 3 blocks 2512 bytes at 2 of 2 sites; NonPaged 1 block 512 bytes; Paged 2 blocks \
@@ -120,7 +123,7 @@ fn a_report_and_a_leak_report() {
         [
             "memtrack: leaks of File mon (format 1) #2.1".to_owned(),
             format!(
-                "memtrack: leak 1 block 512 bytes  memtrack-rt/tests/lines.rs:{first}:5  ExAllocatePool2 'Fmon' NonPaged \
+                "memtrack: leak 1 block 512 bytes  {FILE}:{first}:5  ExAllocatePool2 'Fmon' NonPaged \
                  #2.2"
             ),
             "memtrack: leaked 1 block 512 bytes at 1 of 2 sites; NonPaged 1 block 512 bytes; Paged 0 blocks 0 bytes \
@@ -153,9 +156,9 @@ fn exhaustion_is_said_at_the_first_failure_and_at_each_doubling() {
     assert_eq!(
         said[&3],
         [format!(
-            "exhausted 65536 bytes  memtrack-rt/tests/lines.rs:{line}:9  ExAllocatePool2 'Caaa' NonPaged  refusal \
+            "exhausted 65536 bytes  {FILE}:{line}:9  ExAllocatePool2 'Caaa' NonPaged  refusal \
              4; outstanding NonPaged 1 block 100 bytes, Paged 0 blocks 0 bytes; most held 1 block 100 bytes  \
-             memtrack-rt/tests/lines.rs:{}:5  ExAllocatePool2 'Baaa' NonPaged",
+             {FILE}:{}:5  ExAllocatePool2 'Baaa' NonPaged",
             line - 3
         )]
     );
@@ -176,7 +179,7 @@ fn exhaustion_is_said_though_the_tracker_has_no_memory_itself() {
     }
     let lines = tracker.platform().take_lines();
     assert_eq!(lines.len(), 3, "{lines:#?}");
-    assert!(lines[0].contains("memtrack: exhausted 65536 bytes  memtrack-rt/tests/lines.rs:"), "{lines:#?}");
+    assert!(lines[0].contains(&format!("memtrack: exhausted 65536 bytes  {FILE}:")), "{lines:#?}");
     assert_eq!(tracker.stats().failures, 5);
     tracker.finish("Exhausted");
 }

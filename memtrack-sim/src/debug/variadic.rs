@@ -13,7 +13,8 @@
 //!
 //! Every trampoline carries unwind information, for a panic that leaves [`arrived`].
 //!
-//! Only x86-64 System V was run. The others were assembled for their targets, and read.
+//! x86-64 was run, on Linux and, as a Windows program under Wine, by the Windows convention. The others were assembled
+//! for their targets, and read.
 
 #![allow(non_snake_case, reason = "the kernel's names")]
 
