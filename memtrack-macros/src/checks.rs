@@ -6,11 +6,16 @@ use crate::parse::{Options, Target};
 
 /// `Err` for an item that cannot be annotated, or not with these options.
 pub(crate) fn check(options: &Options, target: &Target) -> syn::Result<()> {
-    match target {
-        Target::Item(item) => annotatable(item)?,
-        Target::ImplFn(_) | Target::TraitFn(_) => {}
+    if let Target::Item(item) = target {
+        annotatable(item)?;
     }
-    match (&options.finish, target.signature()) {
+    finishes(options, target.signature())
+}
+
+/// `Err` for an option `finish` on anything but a function that can end with it. The signature is that of the
+/// function with the attribute, where it stands on one that has a body.
+pub(crate) fn finishes(options: &Options, signature: Option<&Signature>) -> syn::Result<()> {
+    match (&options.finish, signature) {
         (None, _) => Ok(()),
         (Some(_), Some(signature)) => finishable(signature),
         (Some(name), None) => {

@@ -83,19 +83,18 @@ impl Rewrite {
 
     /// A function inside of what has the attribute, perhaps with an attribute of its own: that one is done here,
     /// where the renames around it are known, and goes. A mistaken one stays and speaks for itself.
-    fn function(&mut self, attributes: &mut Vec<Attribute>, target: Target, block: &mut Block) {
+    fn function(&mut self, attributes: &mut Vec<Attribute>, signature: &Signature, block: &mut Block) {
         if self.skips(attributes) {
             return;
         }
-        let Some(signature) = target.signature() else { return };
-        match self.own_options(attributes, &target) {
+        match self.own_options(attributes, Some(signature)) {
             Some(options) => self.annotated(&options, signature, block),
             None if wraps_the_kernel(signature) => {}
             None => self.body(signature, block),
         }
     }
 
-    fn own_options(&self, attributes: &mut Vec<Attribute>, target: &Target) -> Option<Options> {
+    fn own_options(&self, attributes: &mut Vec<Attribute>, signature: Option<&Signature>) -> Option<Options> {
         let ours = |attribute: &Attribute| {
             let path = attribute.path();
             path.segments.len() > 1 && fallback::is_ours(path, &self.krate, "instrument")
@@ -105,7 +104,7 @@ impl Rewrite {
             Meta::Path(_) => Options { krate: self.krate.clone(), finish: None },
             _ => attributes[place].parse_args().ok()?,
         };
-        checks::check(&options, target).ok()?;
+        checks::finishes(&options, signature).ok()?;
         attributes.remove(place);
         Some(options)
     }
@@ -421,15 +420,11 @@ impl VisitMut for Rewrite {
             return;
         }
         match item {
-            Item::Fn(function) => {
-                let target = Target::Item(Item::Fn(function.clone()));
-                self.function(&mut function.attrs, target, &mut function.block);
-            }
+            Item::Fn(ItemFn { attrs, sig, block, .. }) => self.function(attrs, sig, block),
             Item::Const(_) | Item::Static(_) => self.constant(|this| visit_mut::visit_item_mut(this, item)),
             Item::Mod(_) | Item::Impl(_) | Item::Trait(_) => {
-                let target = Target::Item(item.clone());
                 if let Some(attributes) = item_attributes(item) {
-                    self.own_options(attributes, &target);
+                    self.own_options(attributes, None);
                 }
                 visit_mut::visit_item_mut(self, item);
             }
@@ -445,10 +440,7 @@ impl VisitMut for Rewrite {
 
     fn visit_impl_item_mut(&mut self, item: &mut ImplItem) {
         match item {
-            ImplItem::Fn(function) => {
-                let target = Target::ImplFn(function.clone());
-                self.function(&mut function.attrs, target, &mut function.block);
-            }
+            ImplItem::Fn(ImplItemFn { attrs, sig, block, .. }) => self.function(attrs, sig, block),
             ImplItem::Const(item) => self.constant(|this| visit_mut::visit_impl_item_const_mut(this, item)),
             _ => {}
         }
@@ -456,11 +448,8 @@ impl VisitMut for Rewrite {
 
     fn visit_trait_item_mut(&mut self, item: &mut TraitItem) {
         match item {
-            TraitItem::Fn(function) => {
-                let target = Target::TraitFn(function.clone());
-                if let Some(block) = &mut function.default {
-                    self.function(&mut function.attrs, target, block);
-                }
+            TraitItem::Fn(TraitItemFn { attrs, sig, default: Some(block), .. }) => {
+                self.function(attrs, sig, block);
             }
             TraitItem::Const(item) => self.constant(|this| visit_mut::visit_trait_item_const_mut(this, item)),
             _ => {}
