@@ -102,9 +102,8 @@ fn main() {
     macro_rules! bench {
         ($($name:ident)*) => {
             $(criterion.bench_function(stringify!($name), |bencher| {
-                // A machine and a tracker without a past.
+                // A pool and a tracker without a past.
                 let _machine = memtrack_sim::Machine::boot();
-                memtrack::finish(stringify!($name));
                 let mut driver = $name::Driver::new();
                 bencher.iter(|| driver.replace());
             });)*

@@ -4,19 +4,38 @@ extern crate std;
 
 use core::ffi::CStr;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::alloc::{Layout, alloc, dealloc};
+use std::sync::{Mutex, PoisonError};
 
-use memtrack_rt::{Irql, Platform, SpinLock};
+use memtrack_rt::{Irql, Platform, SpinLock, Tracker};
 use memtrack_sim::{KSPIN_LOCK, ntddk};
 
 pub struct Kernel;
 
 const _: () = assert!(size_of::<KSPIN_LOCK>() == size_of::<SpinLock>(), "memtrack-sim needs a 64-bit host");
 
-const _: () = assert!(size_of::<Layout>() <= HEAD);
-
 /// Before each piece of the tracker's memory stands how long it is, with what keeps the alignment.
 const HEAD: usize = 16;
+const _: () = assert!(size_of::<Layout>() <= HEAD);
+
+/// Forgets what `tracker` knows of another machine than the one that runs now: a boot loads the driver anew.
+pub fn load_anew(tracker: &Tracker<Kernel>) {
+    static LOADED: AtomicU64 = AtomicU64::new(0);
+    static LOADING: Mutex<()> = Mutex::new(());
+
+    let running = memtrack_sim::running();
+    // Acquire pairs with the Release below: who sees the number sees the new books.
+    if LOADED.load(Ordering::Acquire) != running {
+        let _loading = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+        // Relaxed: only changed under the mutex, which is held.
+        if LOADED.load(Ordering::Relaxed) != running {
+            tracker.forget();
+            // Release pairs with the Acquire above.
+            LOADED.store(running, Ordering::Release);
+        }
+    }
+}
 
 // SAFETY: the simulated kernel's spin locks exclude and order as the real ones do, and neither they nor its debug
 // output call a driver. The memory is the host's allocator's.

@@ -11,8 +11,9 @@ use memtrack_rt::{Function, Location, Request, SiteStats, Stats, Tracker};
 /// Options: `finish = "Name"`, on the unload routine, calls [`finish`](crate::finish) at every way out of it.
 /// `crate = path` says under which path this crate knows memtrack, where that is not `::memtrack`.
 ///
-/// An attribute inside of an annotated item adds its options; a call is rewritten once. `use … as` renames count
+/// An attribute inside of an annotated item adds its options to the outer one's; a call is rewritten once. `use … as` renames count
 /// where the annotated item contains them, so an annotated module sees more of them than an annotated function.
+/// In a function with `#[track_caller]` the site is the caller's line; in a closure there, the closure's own.
 ///
 /// ```
 /// # use memtrack_sim as wdk_sys;
@@ -46,26 +47,30 @@ use memtrack_rt::{Function, Location, Request, SiteStats, Stats, Tracker};
 /// ```
 pub use memtrack_macros::instrument;
 
-static TRACKER: Tracker<Kernel> = Tracker::new(Kernel);
+fn tracker() -> &'static Tracker<Kernel> {
+    static TRACKER: Tracker<Kernel> = Tracker::new(Kernel);
+    kernel::load_anew(&TRACKER);
+    &TRACKER
+}
 
 pub(crate) fn print_stats(name: &str) {
-    TRACKER.print_stats(name);
+    tracker().print_stats(name);
 }
 
 pub(crate) fn report(name: &str) {
-    TRACKER.report(name);
+    tracker().report(name);
 }
 
 pub(crate) fn finish(name: &str) -> Stats {
-    TRACKER.finish(name)
+    tracker().finish(name)
 }
 
 pub(crate) fn stats() -> Stats {
-    TRACKER.stats()
+    tracker().stats()
 }
 
 pub(crate) fn sites() -> impl Iterator<Item = SiteStats> {
-    TRACKER.sites()
+    tracker().sites()
 }
 
 /// What an expansion does before an allocation.
@@ -76,10 +81,10 @@ pub fn request<A, B, C>(
     bytes: &B,
     tag: &C,
 ) -> Request<'static, Kernel> {
-    TRACKER.request(location, function, pool, bytes, tag)
+    tracker().request(location, function, pool, bytes, tag)
 }
 
 /// What an expansion does before a free.
 pub fn release<A>(block: &A) {
-    TRACKER.release(block);
+    tracker().release(block);
 }

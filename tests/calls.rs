@@ -10,14 +10,6 @@ use memtrack_sim::{Machine, PoolKind, catch_bugcheck, catch_raise};
 
 const TAG: u32 = u32::from_le_bytes(*b"Call");
 
-/// A machine of the test's own, and a tracker without a past.
-fn boot() -> Machine {
-    let machine = Machine::boot();
-    memtrack::finish("before the test");
-    machine.take_output();
-    machine
-}
-
 #[memtrack::instrument]
 mod driver {
     use super::TAG;
@@ -72,7 +64,7 @@ fn lines_with<'a>(lines: &'a [String], text: &str) -> Vec<&'a String> {
 
 #[test]
 fn print_stats_speaks_as_in_1998() {
-    let machine = boot();
+    let machine = Machine::boot();
     driver::free(driver::allocate(127_383));
     let kept = driver::allocate(63_838);
     memtrack::print_stats("Filemon");
@@ -94,7 +86,7 @@ fn print_stats_speaks_as_in_1998() {
 
 #[test]
 fn report_names_every_site_and_finish_the_leaks() {
-    let machine = boot();
+    let machine = Machine::boot();
     let kept = driver::allocate(100);
     let paged = driver::allocate_paged(200);
     driver::free(driver::allocate(50));
@@ -178,7 +170,7 @@ mod endings {
 
 #[test]
 fn finish_comes_at_every_way_out_and_after_everything_else() {
-    let machine = boot();
+    let machine = Machine::boot();
     let ends: [(&str, &dyn Fn()); 6] = [
         ("Falls off the end", &endings::falls_off_the_end),
         ("Returns early", &|| assert_eq!(endings::returns_early(true), 1)),
@@ -200,7 +192,7 @@ fn finish_comes_at_every_way_out_and_after_everything_else() {
 
 #[test]
 fn exhaustion_says_who_asked_and_who_holds_most() {
-    let machine = boot();
+    let machine = Machine::boot();
     let held = driver::allocate(10_000);
     machine.set_pool_limit(PoolKind::NonPaged, Some(20_000));
     for _ in 0..5 {
@@ -221,7 +213,7 @@ fn exhaustion_says_who_asked_and_who_holds_most() {
 
 #[test]
 fn a_kernel_that_raises_leaves_nothing_half_recorded() {
-    let machine = boot();
+    let machine = Machine::boot();
     let before = memtrack::stats();
     machine.set_pool_limit(PoolKind::Paged, Some(4096));
     assert!(catch_raise(|| driver::allocate_or_raise(100_000)).is_err());
@@ -236,7 +228,7 @@ fn a_kernel_that_raises_leaves_nothing_half_recorded() {
 
 #[test]
 fn nonsense_reaches_the_kernel_and_is_counted() {
-    let _machine = boot();
+    let _machine = Machine::boot();
     let block = driver::allocate(64);
     for (nonsense, foreign) in [
         (core::ptr::null_mut(), 1),
@@ -255,7 +247,7 @@ fn nonsense_reaches_the_kernel_and_is_counted() {
 
 #[test]
 fn sizes_of_every_kind_are_counted_as_asked_for() {
-    let _machine = boot();
+    let _machine = Machine::boot();
     let mut expected = 0;
     let mut blocks = Vec::new();
     for bytes in [1, 15, 16, 17, 4095, 4096, 4097, 1 << 20] {
@@ -277,7 +269,7 @@ fn sizes_of_every_kind_are_counted_as_asked_for() {
 
 #[test]
 fn blocks_come_from_and_go_to_code_that_is_not_annotated() {
-    let machine = boot();
+    let machine = Machine::boot();
     let foreign = driver::allocate_unseen(100);
     driver::free(foreign);
     assert_eq!((memtrack::stats().foreign_frees, memtrack::stats().curr_blocks()), (1, 0));
@@ -291,13 +283,13 @@ fn blocks_come_from_and_go_to_code_that_is_not_annotated() {
     driver::free(second);
     memtrack::finish("Mixed");
     let lines = machine.take_output();
-    assert_eq!(lines_with(&lines, "also 1 foreign frees").len(), 1, "{lines:#?}");
-    assert_eq!(lines_with(&lines, "also 1 vanished blocks").len(), 1, "{lines:#?}");
+    assert_eq!(lines_with(&lines, "also 1 foreign free").len(), 1, "{lines:#?}");
+    assert_eq!(lines_with(&lines, "also 1 vanished block").len(), 1, "{lines:#?}");
 }
 
 #[test]
 fn names_of_any_length_arrive() {
-    let machine = boot();
+    let machine = Machine::boot();
     let name = "Filemon ".repeat(1250);
     memtrack::report(&name);
     let lines = machine.take_output();
@@ -311,14 +303,40 @@ fn names_of_any_length_arrive() {
 
 #[test]
 fn a_driver_that_never_finishes_is_only_silent() {
-    let machine = boot();
+    let machine = Machine::boot();
     driver::allocate(1);
     assert_eq!(machine.take_output(), [] as [&str; 0]);
 }
 
 #[test]
+fn a_boot_loads_the_driver_anew() {
+    let machine = Machine::boot();
+    driver::allocate(1);
+    assert_eq!(memtrack::stats().curr_blocks(), 1);
+    drop(machine);
+    let machine = Machine::boot();
+    assert_eq!((memtrack::stats(), memtrack::sites().count()), (Stats::default(), 0));
+    let block = driver::allocate(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(memtrack::stats().curr_bytes(), 2));
+    });
+    driver::free(block);
+    memtrack::finish("Second");
+    assert_eq!(lines_with(&machine.take_output(), "no leak").len(), 1);
+}
+
+#[test]
+#[should_panic(expected = "BAD_POOL_CALLER")]
+fn a_test_may_expect_a_bugcheck_by_its_name() {
+    let _machine = Machine::boot();
+    let block = driver::allocate(1);
+    driver::free(block);
+    driver::free(block);
+}
+
+#[test]
 fn sites_are_plain_values() {
-    let _machine = boot();
+    let _machine = Machine::boot();
     let blocks = [driver::allocate(10), driver::allocate(20)];
     let site = memtrack::sites().next().unwrap();
     assert_eq!((site.file, site.pool, site.tag.0), (file!(), Pool::NonPaged, TAG));
@@ -328,7 +346,7 @@ fn sites_are_plain_values() {
 
 #[test]
 fn many_threads_are_counted_exactly() {
-    let _machine = boot();
+    let _machine = Machine::boot();
     const THREADS: u64 = 4;
     const ROUNDS: u64 = 5_000;
     std::thread::scope(|scope| {
@@ -356,7 +374,7 @@ fn many_threads_are_counted_exactly() {
 #[test]
 fn reports_may_be_made_at_dispatch_level() {
     use memtrack_sim::{DISPATCH_LEVEL, ntddk};
-    let machine = boot();
+    let machine = Machine::boot();
     let irql = unsafe { ntddk::KfRaiseIrql(DISPATCH_LEVEL as u8) };
     let block = driver::allocate(10);
     let said = catch_unwind(AssertUnwindSafe(|| {

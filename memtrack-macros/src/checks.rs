@@ -1,6 +1,6 @@
 //! What the attribute refuses, and what it says to write instead.
 
-use syn::{Item, Signature};
+use syn::{Item, ItemMod, Signature};
 
 use crate::parse::{Options, Target};
 
@@ -29,16 +29,7 @@ pub(crate) fn finishes(options: &Options, signature: Option<&Signature>) -> syn:
 fn annotatable(item: &Item) -> syn::Result<()> {
     let (what, span) = match item {
         Item::Fn(_) | Item::Impl(_) | Item::Trait(_) => return Ok(()),
-        Item::Mod(module) if module.content.is_some() => return Ok(()),
-        Item::Mod(module) => {
-            let message = format!(
-                "the body of this module is in another file, which an attribute here cannot see: write \
-                 `#[memtrack::instrument]` in that file, on its functions and impls, or give the module a body: \
-                 `mod {} {{ … }}`",
-                module.ident
-            );
-            return Err(syn::Error::new_spanned(&module.ident, message));
-        }
+        Item::Mod(module) => return in_this_file(module),
         Item::Const(item) => ("a const", item.ident.span()),
         Item::Enum(item) => ("an enum", item.ident.span()),
         Item::ExternCrate(item) => ("an extern crate", item.ident.span()),
@@ -61,6 +52,23 @@ fn annotatable(item: &Item) -> syn::Result<()> {
          that has them"
     );
     Err(syn::Error::new(span, message))
+}
+
+/// A module's body must be in the file of the attribute, and so must those of the modules in it.
+fn in_this_file(module: &ItemMod) -> syn::Result<()> {
+    let Some((_, items)) = &module.content else {
+        let message = format!(
+            "the body of this module is in another file, which an attribute here cannot see: write \
+             `#[memtrack::instrument]` in that file, on its functions and impls, or give the module a body: \
+             `mod {} {{ … }}`",
+            module.ident
+        );
+        return Err(syn::Error::new_spanned(&module.ident, message));
+    };
+    items.iter().try_for_each(|item| match item {
+        Item::Mod(module) => in_this_file(module),
+        _ => Ok(()),
+    })
 }
 
 fn finishable(signature: &Signature) -> syn::Result<()> {

@@ -19,6 +19,7 @@
 
 use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote_spanned};
+use syn::ext::IdentExt;
 use syn::parse::Parse;
 use syn::visit_mut::{self, VisitMut};
 use syn::{
@@ -48,7 +49,7 @@ fn try_on(options: TokenStream, item: &TokenStream) -> syn::Result<TokenStream> 
         Target::Item(item) => Names::of(item),
         Target::ImplFn(_) | Target::TraitFn(_) => Names::empty(),
     };
-    let mut rewrite = Rewrite { krate: options.krate.clone(), names, constant: false };
+    let mut rewrite = Rewrite { krate: options.krate(), names, constant: false };
     rewrite.target(&options, &mut target);
     Ok(target.into_token_stream())
 }
@@ -77,7 +78,7 @@ impl Rewrite {
     fn annotated(&mut self, options: &Options, signature: &Signature, block: &mut Block) {
         self.body(signature, block);
         if let Some(name) = &options.finish {
-            finish(&options.krate, name, signature, block);
+            finish(&self.krate, name, signature, block);
         }
     }
 
@@ -101,7 +102,7 @@ impl Rewrite {
         };
         let place = attributes.iter().position(ours)?;
         let options = match &attributes[place].meta {
-            Meta::Path(_) => Options { krate: self.krate.clone(), finish: None },
+            Meta::Path(_) => Options::default(),
             _ => attributes[place].parse_args().ok()?,
         };
         checks::finishes(&options, signature).ok()?;
@@ -306,7 +307,7 @@ fn is_unnameable(ty: &Type) -> bool {
 /// Whether a function of this name wraps the kernel's, so that its calls are what is tracked and not its body.
 /// A method is called with a dot, which is no pool call: its body is tracked.
 fn wraps_the_kernel(signature: &Signature) -> bool {
-    signature.receiver().is_none() && catalog::find(&signature.ident.to_string()).is_some()
+    signature.receiver().is_none() && catalog::find(&signature.ident.unraw().to_string()).is_some()
 }
 
 /// The attributes that a statement begins with stand, for the parser, on the first thing in it.

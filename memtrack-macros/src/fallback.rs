@@ -10,7 +10,7 @@ use crate::parse::{self, Options, Target};
 /// The item as it was, after the checks that every door makes.
 pub(crate) fn off(options: TokenStream, item: TokenStream) -> TokenStream {
     match read(options, &item) {
-        Ok(options) => unskipped(item, &options.krate),
+        Ok(options) => unskipped(item, &options.krate()),
         Err(error) => with_error(item, &error),
     }
 }
@@ -18,7 +18,7 @@ pub(crate) fn off(options: TokenStream, item: TokenStream) -> TokenStream {
 /// The item as it was, with a warning at the attribute.
 pub(crate) fn idle(options: TokenStream, item: TokenStream) -> TokenStream {
     match read(options, &item) {
-        Ok(options) => warned(unskipped(item, &options.krate)),
+        Ok(options) => warned(unskipped(item, &options.krate())),
         Err(error) => with_error(item, &error),
     }
 }
@@ -64,7 +64,7 @@ fn idle_warning() -> TokenStream {
 /// The item as it was, and one error beside it.
 pub(crate) fn with_error(item: TokenStream, error: &syn::Error) -> TokenStream {
     let error = error.to_compile_error();
-    let item = unskipped(item, &Options::default().krate);
+    let item = unskipped(item, &Options::default().krate());
     quote!(#item #error)
 }
 

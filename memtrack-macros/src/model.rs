@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use syn::ext::IdentExt;
 use syn::visit::{self, Visit};
 use syn::{Block, Expr, Ident, Item, ItemMod, Pat, PatIdent, Path, Stmt, UseTree};
 
@@ -70,7 +71,7 @@ impl Names {
             Item::Mod(ItemMod { ident, content: Some((_, items)), .. }) => {
                 let child = self.modules.len();
                 self.modules.push(Module { parent: Some(module), ..Module::default() });
-                self.modules[module].children.insert(ident.to_string(), child);
+                self.modules[module].children.insert(ident.unraw().to_string(), child);
                 items.iter().for_each(|item| self.read(child, item));
             }
             Item::Use(item) => {
@@ -87,15 +88,20 @@ impl Names {
 
     fn read_variants(&mut self, item: &Item) {
         if let Item::Enum(item) = item {
-            let named =
-                item.variants.iter().filter(|variant| catalog::find(&variant.ident.to_string()).is_some());
-            self.variants.extend(named.map(|variant| (item.ident.to_string(), variant.ident.to_string())));
+            let named = item
+                .variants
+                .iter()
+                .filter(|variant| catalog::find(&variant.ident.unraw().to_string()).is_some());
+            self.variants.extend(
+                named.map(|variant| (item.ident.unraw().to_string(), variant.ident.unraw().to_string())),
+            );
         }
     }
 
     /// The pool function that a call of `path` with so many arguments calls from here, if it calls one.
     pub(crate) fn resolve(&self, path: &Path, arguments: usize) -> Option<&'static Function> {
-        let names: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        let names: Vec<String> =
+            path.segments.iter().map(|segment| segment.ident.unraw().to_string()).collect();
         let (last, before) = names.split_last()?;
         let function = match self.meaning(before, last) {
             Some(Meaning::Pool(function)) => function,
@@ -157,7 +163,7 @@ impl Names {
     /// Steps into a module of the one where the visitor stands, and returns the way back.
     pub(crate) fn enter_module(&mut self, name: &Ident) -> ModuleId {
         let from = self.here;
-        self.here = self.modules[from].children.get(&name.to_string()).copied().unwrap_or(from);
+        self.here = self.modules[from].children.get(&name.unraw().to_string()).copied().unwrap_or(from);
         from
     }
 
@@ -211,7 +217,7 @@ impl Names {
 
 /// What a value of the driver's own that is called `name` stands for: with the name of a pool function, for that.
 fn by_name(name: &Ident) -> (String, Meaning) {
-    let name = name.to_string();
+    let name = name.unraw().to_string();
     let meaning = catalog::find(&name).map_or(Meaning::Other, Meaning::Pool);
     (name, meaning)
 }
@@ -224,7 +230,7 @@ fn defined(item: &Item) -> Option<(String, Meaning)> {
         Item::Static(item) => Some(by_name(&item.ident)),
         Item::Const(item) => Some(by_name(&item.ident)),
         Item::Struct(item) if matches!(item.fields, syn::Fields::Unnamed(_)) => {
-            Some((item.ident.to_string(), Meaning::Other))
+            Some((item.ident.unraw().to_string(), Meaning::Other))
         }
         _ => None,
     }
@@ -242,7 +248,7 @@ impl Imports {
     fn read(&mut self, path: &mut Segments, tree: &UseTree) {
         match tree {
             UseTree::Path(tree) => {
-                path.push(tree.ident.to_string());
+                path.push(tree.ident.unraw().to_string());
                 self.read(path, &tree.tree);
                 path.pop();
             }
@@ -254,9 +260,10 @@ impl Imports {
     }
 
     fn import(&mut self, path: &Segments, original: &Ident, name: &Ident) {
-        let last = (original != "self").then(|| original.to_string());
+        let last = (original != "self").then(|| original.unraw().to_string());
         // `use a::b::{self}` brings in `b`.
-        let name = if name == "self" { path.last().cloned().unwrap_or_default() } else { name.to_string() };
+        let name =
+            if name == "self" { path.last().cloned().unwrap_or_default() } else { name.unraw().to_string() };
         self.named.insert(name, path.iter().cloned().chain(last).collect());
     }
 }

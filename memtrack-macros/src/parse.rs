@@ -1,21 +1,23 @@
 //! What stands in the attribute and what it stands on.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{ImplItemFn, Item, LitStr, Path, Signature, Token, TraitItemFn, parse_quote};
 
 /// The options of `#[memtrack::instrument(...)]`.
+#[derive(Default)]
 pub(crate) struct Options {
-    /// The driver's name for the package `memtrack`.
-    pub(crate) krate: Path,
+    /// The driver's name for the package `memtrack`, where it says one.
+    pub(crate) krate: Option<Path>,
     /// The name under which the leak report is printed at every way out of the function.
     pub(crate) finish: Option<LitStr>,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self { krate: parse_quote!(::memtrack), finish: None }
+impl Options {
+    /// The driver's name for the package `memtrack`.
+    pub(crate) fn krate(&self) -> Path {
+        self.krate.clone().unwrap_or_else(|| parse_quote!(::memtrack))
     }
 }
 
@@ -29,7 +31,8 @@ impl Parse for Opt {
         if input.peek(Token![crate]) {
             let span = input.parse::<Token![crate]>()?.span;
             input.parse::<Token![=]>().map_err(|_| syn::Error::new(span, CRATE_HELP))?;
-            return Ok(Self::Krate(span, input.call(Path::parse_mod_style)?));
+            let path = input.call(Path::parse_mod_style);
+            return Ok(Self::Krate(span, path.map_err(|error| syn::Error::new(error.span(), CRATE_HELP))?));
         }
         let name: syn::Ident = input.parse().map_err(|error| syn::Error::new(error.span(), UNKNOWN_HELP))?;
         if name != "finish" {
@@ -60,8 +63,7 @@ impl Parse for Options {
                 return Err(syn::Error::new(span, "this option is given twice: leave one of them out"));
             }
         }
-        let default = Self::default();
-        Ok(Self { krate: krate.unwrap_or(default.krate), finish })
+        Ok(Self { krate, finish })
     }
 }
 
@@ -88,6 +90,10 @@ impl Target {
 /// Reads the item. What only makes sense inside an impl (a method) or a trait (a method without a body) is
 /// tried when it is no item by itself.
 pub(crate) fn target(tokens: &TokenStream) -> syn::Result<Target> {
+    read(tokens.clone()).or_else(|error| read(ungrouped(tokens.clone())).map_err(|_| error))
+}
+
+fn read(tokens: TokenStream) -> syn::Result<Target> {
     let error = match syn::parse2(tokens.clone()) {
         Ok(Item::Verbatim(_)) => None,
         Ok(item) => return Ok(Target::Item(item)),
@@ -102,4 +108,21 @@ pub(crate) fn target(tokens: &TokenStream) -> syn::Result<Target> {
     let error =
         error.unwrap_or_else(|| syn::Error::new_spanned(tokens, "memtrack does not know this syntax"));
     Err(syn::Error::new(error.span(), format!("memtrack cannot read this item: {error}")))
+}
+
+/// The tokens without invisible groups round single ones, such as a `$block:block` of a macro leaves, which syn
+/// does not take for a statement.
+fn ungrouped(tokens: TokenStream) -> TokenStream {
+    let ungroup = |token| {
+        let TokenTree::Group(group) = token else { return token };
+        let inner = ungrouped(group.stream());
+        let mut trees = inner.clone().into_iter();
+        if let (Delimiter::None, Some(only), None) = (group.delimiter(), trees.next(), trees.next()) {
+            return only;
+        }
+        let mut whole = Group::new(group.delimiter(), inner);
+        whole.set_span(group.span());
+        TokenTree::Group(whole)
+    };
+    tokens.into_iter().map(ungroup).collect()
 }

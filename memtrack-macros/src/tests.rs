@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+use quote::quote;
 
 use crate::{catalog, expand, fallback};
 
@@ -162,6 +163,8 @@ fn calls_are_found_wherever_code_runs() {
         "fn f(&mut self) { ExFreePool(p) }",
         "fn f() { [ExFreePool(p); 2] }",
         "const fn f() { || ExFreePool(p) }",
+        "fn f() { r#ExFreePool(p) }",
+        "fn f() { ntddk::r#ExFreePool(p) }",
     ] {
         assert_eq!(tracked(item), ["free"], "{item}");
     }
@@ -248,6 +251,9 @@ fn an_attribute_inside_is_done_once() {
     assert_eq!(text.matches("Finish").count(), 1);
     assert_eq!(tracked(inner), ["free"]);
 
+    let text = on("crate = ::mt", "mod m { #[mt::instrument(finish = \"F\")] fn f() {} }").to_string();
+    assert!(text.contains(":: mt :: __private :: Finish"), "it knows memtrack as the outer one does: {text}");
+
     let foreign = "mod m { #[tracing::instrument] fn f() { ExFreePool(p) } }";
     assert!(on("", foreign).to_string().contains("# [tracing :: instrument]"));
 
@@ -296,6 +302,8 @@ fn mistakes_are_answered_with_what_to_write() {
         ("", "use a::b;", "on the module, fn, impl or trait"),
         ("", "extern \"C\" { fn ExFreePool(p: P); }", "an extern block has no pool calls"),
         ("", "mod device;", "write `#[memtrack::instrument]` in that file"),
+        ("", "mod driver { mod ntddk {} mod device; }", "write `#[memtrack::instrument]` in that file"),
+        ("crate = \"memtrack\"", "fn f() {}", "write `crate = path`"),
         ("", "m! {}", "cannot see into a macro"),
         ("finsh = \"F\"", "fn f() {}", "there is no option `finsh`: write `finish = \"Driver\"`"),
         ("finish", "fn f() {}", "write `finish = \"Driver\"`"),
@@ -319,6 +327,18 @@ fn mistakes_are_answered_with_what_to_write() {
 
 fn tokens_of(source: &str) -> Option<TokenStream> {
     TokenStream::from_str(source).ok()
+}
+
+#[test]
+fn fragments_of_macros_are_read() {
+    let invisible = |source| TokenTree::Group(Group::new(Delimiter::None, tokens(source)));
+    let block = invisible("{ let x = 1; }");
+    let call = invisible("ExFreePool(p)");
+    let callee = invisible("ExFreePool");
+    let item = quote!(fn f() { #block unsafe { #call } #callee(p) });
+    let text = expand::on(TokenStream::new(), item).to_string();
+    assert!(!text.contains("compile_error"), "{text}");
+    assert_eq!(text.matches("release").count(), 2, "{text}");
 }
 
 #[test]

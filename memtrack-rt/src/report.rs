@@ -189,14 +189,14 @@ fn totals<P: Platform>(record: &mut Record<'_, P>, verdict: &str, stats: &Stats,
         record.text("; ").text(pool.name()).text(" ");
         amount(record, curr_blocks, curr_bytes);
     }
-    for (count, what) in [
-        (stats.failures, "refusals"),
-        (stats.foreign_frees, "foreign frees"),
-        (stats.vanished_blocks, "vanished blocks"),
-        (stats.unrecorded_blocks, "unrecorded blocks"),
+    for (count, one, many) in [
+        (stats.failures, " refusal", " refusals"),
+        (stats.foreign_frees, " foreign free", " foreign frees"),
+        (stats.vanished_blocks, " vanished block", " vanished blocks"),
+        (stats.unrecorded_blocks, " unrecorded block", " unrecorded blocks"),
     ] {
         if count > 0 {
-            record.line("also ").number(count).text(" ").text(what);
+            record.line("also ").number(count).text(if count == 1 { one } else { many });
         }
     }
 }

@@ -146,6 +146,15 @@ impl<P: Platform> Tracker<P> {
         stats
     }
 
+    /// Begins afresh without a word: what was in the books is of no interest any more.
+    ///
+    /// IRQL <= DISPATCH_LEVEL.
+    pub fn forget(&self) {
+        let Closed { sites, ledger_memory, .. } = self.with(Books::close);
+        self.give_back(sites.into_memory());
+        ledger_memory.into_iter().for_each(|memory| self.give_back(memory));
+    }
+
     fn out(&self) -> Out<'_, P> {
         self.sink.to(&self.platform)
     }
@@ -209,9 +218,7 @@ impl<P: Platform> Tracker<P> {
 
 impl<P: Platform> Drop for Tracker<P> {
     fn drop(&mut self) {
-        let Closed { sites, ledger_memory, .. } = self.with(Books::close);
-        self.give_back(sites.into_memory());
-        ledger_memory.into_iter().for_each(|memory| self.give_back(memory));
+        self.forget();
     }
 }
 

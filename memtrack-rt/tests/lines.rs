@@ -112,7 +112,7 @@ fn a_report_and_a_leak_report() {
             "memtrack: outstanding 3 blocks 2512 bytes at 2 of 2 sites; NonPaged 1 block 512 bytes; Paged 2 blocks \
              2000 bytes #1.4"
                 .to_owned(),
-            "memtrack: also 1 foreign frees #1.5/5".to_owned(),
+            "memtrack: also 1 foreign free #1.5/5".to_owned(),
         ]
     );
     tracker.release(&0x2000_usize);
@@ -129,7 +129,7 @@ fn a_report_and_a_leak_report() {
             "memtrack: leaked 1 block 512 bytes at 1 of 2 sites; NonPaged 1 block 512 bytes; Paged 0 blocks 0 bytes \
              #2.3"
                 .to_owned(),
-            "memtrack: also 1 foreign frees #2.4/4".to_owned(),
+            "memtrack: also 1 foreign free #2.4/4".to_owned(),
         ]
     );
     tracker.finish("Again");

@@ -24,6 +24,10 @@
 //! wdk-sys = { package = "memtrack-sim", version = "0.1" }
 //! ```
 //!
+//! A crate has one name in a build, so what this crate has beside the kernel's functions goes by that name, too:
+//! `wdk_sys::Machine`. There are none of the I/O manager's objects here (`DRIVER_OBJECT`, `IRP`): tests call
+//! what a dispatch routine calls, or bring small ones of their own.
+//!
 //! # A test
 //!
 //! A [`Machine`] is one boot of the simulated machine. It starts with empty pools, collects what the driver
@@ -132,7 +136,7 @@ mod types;
 pub use bugcheck::BugCheck;
 pub use catch::{catch_bugcheck, catch_raise};
 pub use constants::*;
-pub use machine::Machine;
+pub use machine::{Machine, running};
 pub use pool::{FRESH_BYTE, MAXIMUM_REQUEST, PoolKind, PoolUsage};
 pub use raise::Raised;
 pub use types::*;

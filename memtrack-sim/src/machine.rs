@@ -1,6 +1,9 @@
 //! A machine: one boot of the simulated kernel, for one test at a time.
 
-use core::cell::Cell;
+use core::{
+    cell::Cell,
+    sync::atomic::{AtomicU64, Ordering},
+};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{
@@ -10,6 +13,9 @@ use crate::{
 
 /// Whose turn it is to run a machine. The process has one set of pools, as a computer has.
 static TURN: Mutex<()> = Mutex::new(());
+
+/// The number of the machine that runs: 0 for the default one.
+static RUNNING: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     static RUNNING_HERE: Cell<bool> = const { Cell::new(false) };
@@ -50,6 +56,14 @@ impl core::fmt::Debug for Aside {
     }
 }
 
+/// A number that tells the machines of this process apart: 0 while the default machine runs, another one for each
+/// that was booted. What keeps books about blocks, as a driver's statics do, starts new ones when it changes.
+#[must_use]
+pub fn running() -> u64 {
+    // Acquire pairs with the Release in `Machine::boot` and in its drop: who sees the number sees the pools.
+    RUNNING.load(Ordering::Acquire)
+}
+
 impl Machine {
     /// Switches a machine on, after waiting for the one that is running.
     ///
@@ -67,7 +81,13 @@ impl Machine {
         RUNNING_HERE.set(true);
         irql::set(irql::PASSIVE);
         debug::start_capture();
-        Self { aside: Aside(Some(pool::replace(Pools::new()))), _turn: turn }
+        let aside = Aside(Some(pool::replace(Pools::new())));
+        // Relaxed: the turn is ours, and only the number must differ.
+        static BOOTS: AtomicU64 = AtomicU64::new(0);
+        let number = BOOTS.fetch_add(1, Ordering::Relaxed) + 1;
+        // Release pairs with the Acquire in `running`.
+        RUNNING.store(number, Ordering::Release);
+        Self { aside, _turn: turn }
     }
 
     /// What was printed since the boot, or since [`take_output`](Self::take_output), line by line.
@@ -103,6 +123,8 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if let Some(aside) = self.aside.0.take() {
+            // Release pairs with the Acquire in `running`.
+            RUNNING.store(0, Ordering::Release);
             // The machine's own pools are dropped here, outside the lock that guarded them.
             drop(pool::replace(aside));
         }

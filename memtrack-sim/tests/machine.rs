@@ -121,3 +121,15 @@ fn threads_share_the_machine() {
     assert_eq!(lines.len(), (THREADS * 4) as usize);
     assert!(lines.iter().all(|line| line.starts_with("thread ") && line.contains(" round ")));
 }
+
+#[test]
+fn machines_are_told_apart_by_their_numbers() {
+    let first = {
+        let _machine = Machine::boot();
+        memtrack_sim::running()
+    };
+    let _machine = Machine::boot();
+    assert_ne!(first, 0);
+    assert_ne!(memtrack_sim::running(), 0);
+    assert_ne!(memtrack_sim::running(), first);
+}
