@@ -44,7 +44,7 @@ fn whole(parts: &BTreeMap<u64, &str>) -> Vec<String> {
 }
 
 /// What `%XX` stands for.
-fn unescaped(text: &str) -> String {
+fn unescaped_bytes(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -55,7 +55,11 @@ fn unescaped(text: &str) -> String {
             bytes.push(byte);
         }
     }
-    String::from_utf8(bytes).unwrap()
+    bytes
+}
+
+fn unescaped(text: &str) -> String {
+    String::from_utf8(unescaped_bytes(text)).unwrap()
 }
 
 /// The name in the first line of a report.
@@ -229,5 +233,52 @@ proptest! {
         prop_assert_eq!(bytes.len(), tracker.sites().count());
         prop_assert!(bytes.is_sorted_by(|a, b| a >= b), "{bytes:?}");
         tracker.finish("Order");
+    }
+}
+
+/// The expression that `docs/report-format.md` gives for lines that begin with `start`.
+fn documented(start: &str) -> regex::Regex {
+    let page = include_str!("../../docs/report-format.md");
+    let expression = page.lines().map(str::trim).find(|line| line.starts_with(start)).expect(start);
+    regex::Regex::new(expression).expect(expression)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn lines_read_as_documented(tag in any::<[u8; 4]>(), bytes in prop::collection::vec(0..5000_usize, 1..20)) {
+        let tracker = tracker();
+        let line = line!() + 2;
+        for (place, bytes) in bytes.iter().enumerate() {
+            allocate(&tracker, PAGED, *bytes, u32::from_le_bytes(tag), 16 + place * 16);
+        }
+        tracker.release(&16_usize);
+        allocate(&tracker, PAGED, usize::MAX, u32::from_le_bytes(tag), 0);
+        tracker.report("Read");
+        tracker.finish("Read");
+        let said = records(&tracker.platform().take_lines());
+        let (left, left_bytes) = ((bytes.len() - 1).to_string(), bytes[1..].iter().sum::<usize>().to_string());
+
+        let exhausted = documented("^exhausted").captures(&said[&1][0]).expect("a line about exhaustion");
+        prop_assert_eq!(&exhausted[1], usize::MAX.to_string());
+        prop_assert_eq!((&exhausted[2], &exhausted[5], &exhausted[7]), (FILE, "ExAllocatePool2", "Paged"));
+        prop_assert_eq!(&exhausted[8], "1");
+        prop_assert_eq!((&exhausted[11], &exhausted[12]), (left.as_str(), left_bytes.as_str()));
+        if bytes.len() > 1 {
+            prop_assert_eq!((&exhausted[14], &exhausted[15], &exhausted[16]), (&*left_bytes, FILE, &*line.to_string()));
+        }
+
+        let site = documented("^(site|leak)");
+        let sites: Vec<_> = said[&2].iter().filter_map(|line| site.captures(line)).collect();
+        prop_assert_eq!(sites.len(), 2, "the site of the loop and the one that was refused");
+        let ours = sites.iter().find(|site| site[5] == line.to_string()).expect("the site of the loop");
+        prop_assert_eq!((&ours[1], &ours[2], &ours[3]), ("site", left.as_str(), left_bytes.as_str()));
+        prop_assert_eq!((&ours[4], &ours[6], &ours[7]), (FILE, "13", "ExAllocatePool2"));
+        prop_assert_eq!(unescaped_bytes(&ours[8]), tag);
+        prop_assert_eq!((&ours[12], &ours[13]), (&*bytes.len().to_string(), &*bytes.iter().sum::<usize>().to_string()));
+        prop_assert!(sites.iter().any(|site| site.get(14).is_some_and(|refusals| refusals.as_str() == "1")));
+        let leaks = said[&3].iter().filter_map(|line| site.captures(line)).filter(|line| &line[1] == "leak").count();
+        prop_assert_eq!(leaks, usize::from(bytes.len() > 1));
     }
 }
