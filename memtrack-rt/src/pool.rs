@@ -75,6 +75,7 @@ macro_rules! functions {
         /// The pool functions that memtrack tracks, under the kernel's own names.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
+        #[non_exhaustive]
         pub enum Function {
             $(#[doc = concat!("`", stringify!($name), "`, ", $source, ".")] $name,)*
         }

@@ -8,6 +8,7 @@ use crate::pool::{Function, Pool, Tag};
 /// What was allocated in one place: a pool, a site. Sizes are the bytes that the driver asked for, without
 /// anything that memtrack or the kernel adds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Figures {
     /// Blocks outstanding now.
     pub curr_blocks: u64,
@@ -47,6 +48,7 @@ impl Figures {
 ///
 /// All figures of one value were read at one moment: they add up, however many threads allocate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stats {
     /// Blocks and bytes of nonpaged pool.
     pub nonpaged: Figures,
@@ -110,6 +112,7 @@ impl Stats {
 ///
 /// A line that is run with several tags or pools is several sites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SiteStats {
     /// The source file, as the compiler was given it.
     pub file: &'static str,
