@@ -1,5 +1,8 @@
 //! The pool functions: what each does, and which of its arguments says what.
 
+use syn::Signature;
+use syn::ext::IdentExt;
+
 /// One pool function of the kernel.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Function {
@@ -53,4 +56,12 @@ pub(crate) static FUNCTIONS: &[Function] = &[
 /// The function of that very name.
 pub(crate) fn find(name: &str) -> Option<&'static Function> {
     FUNCTIONS.iter().find(|function| function.name == name)
+}
+
+/// Whether a driver's own function has the name and as many parameters as a kernel's. It wraps the kernel's: its
+/// calls are what is tracked, and its body is not. A method is called with a dot, which is no pool call.
+pub(crate) fn is_wrapper(signature: &Signature) -> bool {
+    signature.receiver().is_none()
+        && find(&signature.ident.unraw().to_string())
+            .is_some_and(|function| function.arguments == signature.inputs.len())
 }

@@ -2,6 +2,7 @@
 
 use syn::{Item, ItemMod, Signature};
 
+use crate::catalog;
 use crate::parse::{Options, Target};
 
 /// `Err` for an item that cannot be annotated, or not with these options.
@@ -9,12 +10,18 @@ pub(crate) fn check(options: &Options, target: &Target) -> syn::Result<()> {
     if let Target::Item(item) = target {
         annotatable(item)?;
     }
-    finishes(options, target.signature())
+    function(options, target.signature())
 }
 
-/// `Err` for an option `finish` on anything but a function that can end with it. The signature is that of the
-/// function with the attribute, where it stands on one that has a body.
-pub(crate) fn finishes(options: &Options, signature: Option<&Signature>) -> syn::Result<()> {
+/// `Err` for a function that cannot be annotated, or not with these options; and for an option that only a function
+/// can have. The signature is that of the function with the attribute, where it stands on one that has a body.
+pub(crate) fn function(options: &Options, signature: Option<&Signature>) -> syn::Result<()> {
+    if let Some(wrapper) = signature.filter(|signature| catalog::is_wrapper(signature)) {
+        let message = "a function of this name stands for the kernel's: its calls are tracked, by their own lines, \
+                       and its body is not. Write `#[memtrack::instrument]` on the code that calls it, or give it \
+                       another name and `#[track_caller]`";
+        return Err(syn::Error::new(wrapper.ident.span(), message));
+    }
     match (&options.finish, signature) {
         (None, _) => Ok(()),
         (Some(_), Some(signature)) => finishable(signature),

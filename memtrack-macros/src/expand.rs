@@ -19,8 +19,8 @@
 
 use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote_spanned};
-use syn::ext::IdentExt;
 use syn::parse::Parse;
+use syn::token::Paren;
 use syn::visit_mut::{self, VisitMut};
 use syn::{
     Arm, Attribute, Block, Expr, ExprCall, ExprClosure, ExprConst, FnArg, ImplItem, ImplItemFn, Item, ItemFn,
@@ -34,7 +34,7 @@ use crate::model::Names;
 use crate::parse::{self, Options, Target};
 
 /// Every name that an expansion brings along begins so; no driver's does.
-const PREFIX: &str = "__memtrack_";
+pub(crate) const PREFIX: &str = "__memtrack_";
 
 /// The item with its pool calls rewritten, or as it was with an error beside it.
 pub(crate) fn on(options: TokenStream, item: TokenStream) -> TokenStream {
@@ -74,7 +74,7 @@ impl Rewrite {
         }
     }
 
-    /// A function with the attribute on itself: its body is meant, whatever its name.
+    /// A function with the attribute on itself.
     fn annotated(&mut self, options: &Options, signature: &Signature, block: &mut Block) {
         self.body(signature, block);
         if let Some(name) = &options.finish {
@@ -90,22 +90,19 @@ impl Rewrite {
         }
         match self.own_options(attributes, Some(signature)) {
             Some(options) => self.annotated(&options, signature, block),
-            None if wraps_the_kernel(signature) => {}
+            None if catalog::is_wrapper(signature) => {}
             None => self.body(signature, block),
         }
     }
 
     fn own_options(&self, attributes: &mut Vec<Attribute>, signature: Option<&Signature>) -> Option<Options> {
-        let ours = |attribute: &Attribute| {
-            let path = attribute.path();
-            path.segments.len() > 1 && fallback::is_ours(path, &self.krate, "instrument")
-        };
+        let ours = |attribute: &Attribute| fallback::is_ours(attribute.path(), &self.krate, "instrument");
         let place = attributes.iter().position(ours)?;
         let options = match &attributes[place].meta {
             Meta::Path(_) => Options::default(),
             _ => attributes[place].parse_args().ok()?,
         };
-        checks::finishes(&options, signature).ok()?;
+        checks::function(&options, signature).ok()?;
         attributes.remove(place);
         Some(options)
     }
@@ -200,7 +197,9 @@ impl Rewrite {
             }
         };
         tracked.func = parsed(closure)?;
-        tracked.paren_token = syn::token::Paren(hidden);
+        // The whole of it reaches from the driver's first token to the driver's last: a tool that replaces it, as
+        // `cargo fix` does, must not take the callee for the call.
+        tracked.paren_token = Paren(Span::mixed_site().located_at(call.paren_token.span.join()));
         Some(tracked)
     }
 }
@@ -221,7 +220,10 @@ fn respanned(path: &Path, span: Span) -> TokenStream {
         token.set_span(span);
         token
     };
-    path.to_token_stream().into_iter().map(respan).collect()
+    // `$crate` says by its span alone which crate it means.
+    let relative = path.segments.first().is_some_and(|first| first.ident == "$crate");
+    let tokens = path.to_token_stream();
+    if relative { tokens } else { tokens.into_iter().map(respan).collect() }
 }
 
 /// What `tokens` are as syntax. Where a driver's tokens among them do not read so, the call stays as it is.
@@ -302,12 +304,6 @@ fn is_unnameable(ty: &Type) -> bool {
     let mut unnameable = Unnameable(false);
     unnameable.visit_type_mut(&mut ty.clone());
     unnameable.0
-}
-
-/// Whether a function of this name wraps the kernel's, so that its calls are what is tracked and not its body.
-/// A method is called with a dot, which is no pool call: its body is tracked.
-fn wraps_the_kernel(signature: &Signature) -> bool {
-    signature.receiver().is_none() && catalog::find(&signature.ident.unraw().to_string()).is_some()
 }
 
 /// The attributes that a statement begins with stand, for the parser, on the first thing in it.
@@ -434,7 +430,7 @@ impl VisitMut for Rewrite {
     }
 
     fn visit_item_mod_mut(&mut self, module: &mut ItemMod) {
-        let back = self.names.enter_module(&module.ident);
+        let back = self.names.enter_module(module);
         visit_mut::visit_item_mod_mut(self, module);
         self.names.leave_module(back);
     }
@@ -442,7 +438,12 @@ impl VisitMut for Rewrite {
     fn visit_impl_item_mut(&mut self, item: &mut ImplItem) {
         match item {
             ImplItem::Fn(ImplItemFn { attrs, sig, block, .. }) => self.function(attrs, sig, block),
-            ImplItem::Const(item) => self.constant(|this| visit_mut::visit_impl_item_const_mut(this, item)),
+            ImplItem::Const(item) => {
+                if self.skips(&mut item.attrs) {
+                    return;
+                }
+                self.constant(|this| visit_mut::visit_impl_item_const_mut(this, item));
+            }
             _ => {}
         }
     }
@@ -452,7 +453,12 @@ impl VisitMut for Rewrite {
             TraitItem::Fn(TraitItemFn { attrs, sig, default: Some(block), .. }) => {
                 self.function(attrs, sig, block);
             }
-            TraitItem::Const(item) => self.constant(|this| visit_mut::visit_trait_item_const_mut(this, item)),
+            TraitItem::Const(item) => {
+                if self.skips(&mut item.attrs) {
+                    return;
+                }
+                self.constant(|this| visit_mut::visit_trait_item_const_mut(this, item));
+            }
             _ => {}
         }
     }

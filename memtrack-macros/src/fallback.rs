@@ -1,10 +1,11 @@
 //! The driver's own tokens, given back: because memtrack is off, or because something is wrong.
 
-use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::{quote, quote_spanned};
 use syn::{Ident, Item, Path, parse_quote};
 
 use crate::checks;
+use crate::expand::PREFIX;
 use crate::parse::{self, Options, Target};
 
 /// The item as it was, after the checks that every door makes.
@@ -49,7 +50,7 @@ fn read(options: TokenStream, item: &TokenStream) -> syn::Result<Options> {
 
 /// Stable Rust lets a macro warn in one way only: by using something deprecated.
 fn idle_warning() -> TokenStream {
-    let span = proc_macro2::Span::call_site();
+    let span = Span::call_site();
     quote_spanned! {span=>
         const _: () = {
             #[deprecated(note = "memtrack tracks nothing here: no kernel is chosen. Turn on one of its features, \
@@ -68,13 +69,28 @@ pub(crate) fn with_error(item: TokenStream, error: &syn::Error) -> TokenStream {
     quote!(#item #error)
 }
 
-/// What `#[memtrack::skip]` is outside of an instrumented item: nothing.
+/// What `#[memtrack::skip]` is outside of an instrumented item: nothing. Inside, it is gone before it comes here,
+/// unless it was written in a way that an instrumented item does not recognise.
 pub(crate) fn skip(options: TokenStream, item: TokenStream) -> TokenStream {
-    if options.is_empty() {
-        return item;
+    if !options.is_empty() {
+        let error = syn::Error::new_spanned(options, "`#[memtrack::skip]` takes no options");
+        return with_error(item, &error);
     }
-    let error = syn::Error::new_spanned(options, "`#[memtrack::skip]` takes no options");
-    with_error(item, &error)
+    if is_rewritten(item.clone()) {
+        let message = "the `#[memtrack::instrument]` round this cannot tell that it is to be skipped: write it as \
+                       `#[memtrack::skip]`, with memtrack's name and without `cfg_attr`";
+        return with_error(item, &syn::Error::new(Span::call_site(), message));
+    }
+    item
+}
+
+/// Whether an expansion is among the tokens.
+fn is_rewritten(tokens: TokenStream) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident.to_string().starts_with(PREFIX),
+        TokenTree::Group(group) => is_rewritten(group.stream()),
+        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+    })
 }
 
 /// Whether an attribute of this path is our `skip`, where the driver calls memtrack `krate`.
@@ -82,17 +98,12 @@ pub(crate) fn is_skip(path: &Path, krate: &Path) -> bool {
     is_ours(path, krate, "skip")
 }
 
-/// Whether `path` is `name` alone, or `name` in memtrack.
+/// Whether `path` is `name` in memtrack. Without memtrack's name it may be anybody's.
 pub(crate) fn is_ours(path: &Path, krate: &Path, name: &str) -> bool {
-    let segments: Vec<_> = path.segments.iter().map(|segment| &segment.ident).collect();
-    match segments.as_slice() {
-        [one] => *one == name,
-        [.., package, last] => {
-            let known = krate.segments.last().is_some_and(|segment| segment.ident == **package);
-            *last == name && (known || *package == "memtrack")
-        }
-        [] => false,
-    }
+    let mut segments = path.segments.iter().rev().map(|segment| &segment.ident);
+    let (Some(last), Some(package)) = (segments.next(), segments.next()) else { return false };
+    let known = krate.segments.last().is_some_and(|segment| segment.ident == *package);
+    *last == name && (known || *package == "memtrack")
 }
 
 /// The tokens without the `#[memtrack::skip]`s in them, which only an instrumenting memtrack understands on a

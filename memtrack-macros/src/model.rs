@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use syn::ext::IdentExt;
 use syn::visit::{self, Visit};
-use syn::{Block, Expr, Ident, Item, ItemMod, Pat, PatIdent, Path, Stmt, UseTree};
+use syn::{Block, Expr, Ident, ImplItem, Item, ItemMod, Pat, PatIdent, Path, Stmt, Type, UseTree};
 
 use crate::catalog::{self, Function};
 
@@ -49,8 +49,9 @@ pub(crate) struct Names {
     here: ModuleId,
     /// What blocks, parameters and patterns brought in, innermost last.
     locals: Vec<Local>,
-    /// `Type::Variant` of every enum with a tuple variant named like a pool function.
-    variants: HashSet<(String, String)>,
+    /// `Type::name` of what is named like a pool function and is none: variants of enums, and methods, whose bodies
+    /// are tracked.
+    members: HashSet<(String, String)>,
 }
 
 impl Names {
@@ -63,7 +64,7 @@ impl Names {
 
     /// For an item whose surroundings say nothing: a method.
     pub(crate) fn empty() -> Self {
-        Self { modules: vec![Module::default()], here: 0, locals: Vec::new(), variants: HashSet::new() }
+        Self { modules: vec![Module::default()], here: 0, locals: Vec::new(), members: HashSet::new() }
     }
 
     fn read(&mut self, module: ModuleId, item: &Item) {
@@ -81,21 +82,30 @@ impl Names {
                 if let Some((name, meaning)) = defined(item) {
                     self.modules[module].definitions.insert(name, meaning);
                 }
-                self.read_variants(item);
+                self.read_members(item);
             }
         }
     }
 
-    fn read_variants(&mut self, item: &Item) {
-        if let Item::Enum(item) = item {
-            let named = item
-                .variants
-                .iter()
-                .filter(|variant| catalog::find(&variant.ident.unraw().to_string()).is_some());
-            self.variants.extend(
-                named.map(|variant| (item.ident.unraw().to_string(), variant.ident.unraw().to_string())),
-            );
-        }
+    fn read_members(&mut self, item: &Item) {
+        let is_pool = |name: &Ident| catalog::find(&name.unraw().to_string()).is_some();
+        let (owner, names): (String, Vec<&Ident>) = match item {
+            Item::Enum(item) => {
+                (item.ident.to_string(), item.variants.iter().map(|variant| &variant.ident).collect())
+            }
+            Item::Impl(item) => {
+                let Type::Path(owner) = item.self_ty.as_ref() else { return };
+                let Some(owner) = owner.path.segments.last() else { return };
+                let methods = item.items.iter().filter_map(|item| match item {
+                    ImplItem::Fn(function) => function.sig.receiver().map(|_| &function.sig.ident),
+                    _ => None,
+                });
+                (owner.ident.to_string(), methods.collect())
+            }
+            _ => return,
+        };
+        let named = names.into_iter().filter(|name| is_pool(name));
+        self.members.extend(named.map(|name| (owner.clone(), name.unraw().to_string())));
     }
 
     /// The pool function that a call of `path` with so many arguments calls from here, if it calls one.
@@ -108,9 +118,8 @@ impl Names {
             Some(Meaning::Other) => return None,
             None => catalog::find(last)?,
         };
-        let variant =
-            before.last().is_some_and(|owner| self.variants.contains(&(owner.clone(), last.clone())));
-        (function.arguments == arguments && !variant).then_some(function)
+        let member = before.last().is_some_and(|owner| self.members.contains(&(owner.clone(), last.clone())));
+        (function.arguments == arguments && !member).then_some(function)
     }
 
     fn meaning(&self, before: &[String], last: &str) -> Option<Meaning> {
@@ -160,10 +169,15 @@ impl Names {
         })
     }
 
-    /// Steps into a module of the one where the visitor stands, and returns the way back.
-    pub(crate) fn enter_module(&mut self, name: &Ident) -> ModuleId {
+    /// Steps into a module of the one where the visitor stands, and returns the way back. One that stands in the
+    /// body of a function is met here for the first time.
+    pub(crate) fn enter_module(&mut self, module: &ItemMod) -> ModuleId {
         let from = self.here;
-        self.here = self.modules[from].children.get(&name.unraw().to_string()).copied().unwrap_or(from);
+        if !self.modules[from].children.contains_key(&module.ident.unraw().to_string()) {
+            self.read(from, &Item::Mod(module.clone()));
+        }
+        self.here =
+            self.modules[from].children.get(&module.ident.unraw().to_string()).copied().unwrap_or(from);
         from
     }
 
@@ -195,7 +209,7 @@ impl Names {
             } else if let Some((name, meaning)) = defined(item) {
                 self.locals.push(Local::Name(name, meaning));
             }
-            self.read_variants(item);
+            self.read_members(item);
         }
     }
 

@@ -130,7 +130,11 @@ fn what_only_looks_like_a_pool_call_stays() {
 fn a_wrapper_of_a_kernels_name_is_tracked_where_it_is_called() {
     let wrapper = "mod m { fn ExFreePool(p: P) { ntddk::ExFreePool(p) } fn f() { ExFreePool(p); self::ExFreePool(p) } }";
     assert_eq!(tracked(wrapper), ["free", "free"]);
-    assert_eq!(tracked("fn ExFreePool(p: P) { ntddk::ExFreePool(p) }"), ["free"], "annotated itself");
+    let other = "mod m { fn ExFreePool() { ntddk::ExFreePool(p) } fn f() { ExFreePool() } }";
+    assert_eq!(tracked(other), ["free"], "another function of that name");
+    let method = "mod m { impl K { fn ExFreePoolWithTag(&self, p: P) { ntddk::ExFreePool(p) } } \
+                  fn f() { K::ExFreePoolWithTag(&k, p) } }";
+    assert_eq!(tracked(method), ["free"], "a method, called by its path");
     assert_eq!(
         tracked("impl K { fn ExFreePool(&self, p: P) { ntddk::ExFreePool(p) } }"),
         ["free"],
@@ -186,6 +190,7 @@ fn renames_are_followed_to_where_they_hold() {
         "fn f() { use a::ExFreePool as free; free(p) }",
         "mod m { use a::ExFreePool as free; mod n { fn f() { use super::*; free(p) } } }",
         "fn f() { { use a::ExFreePool as free; free(p) } free(p) }",
+        "mod m { fn f() { mod n { use a::ExFreePool as free; fn f() { free(p) } } } }",
         "mod m { use x::deallocate as ExFreePool; fn f() { ExFreePool(p) } }",
         "fn f() { let ExFreePool = resolve(); ExFreePool(p) }",
     ] {
@@ -222,7 +227,9 @@ fn skip_leaves_alone_and_goes() {
         "mod m { #[memtrack::skip] mod n { fn f() { ExFreePool(p) } } }",
         "mod m { #[memtrack::skip] impl S { fn f() { ExFreePool(p) } } }",
         "impl S { #[memtrack::skip] fn f() { ExFreePool(p) } }",
-        "trait S { #[skip] fn f() { ExFreePool(p) } }",
+        "trait S { #[memtrack::skip] fn f() { ExFreePool(p) } }",
+        "impl S { #[memtrack::skip] const F: fn() = || ExFreePool(p); }",
+        "trait S { #[memtrack::skip] const F: fn() = || ExFreePool(p); }",
         "fn f() { #[memtrack::skip] ExFreePool(p); }",
         "fn f() { #[memtrack::skip] let x = ExFreePool(p); }",
         "fn f() { #[memtrack::skip] x = ExFreePool(p); }",
@@ -232,15 +239,24 @@ fn skip_leaves_alone_and_goes() {
         "fn f() { g(#[memtrack::skip] ExFreePool(p)) }",
     ] {
         let left = flat(on("", item));
-        let plain = item
-            .replace("#[memtrack::skip] ", "")
-            .replace("#[::memtrack::skip] ", "")
-            .replace("#[skip] ", "");
+        let plain = item.replace("#[memtrack::skip] ", "").replace("#[::memtrack::skip] ", "");
         assert_eq!(left, flat(tokens(&plain)));
         assert_eq!(fallback::off(tokens(""), tokens(item)).to_string(), tokens(&plain).to_string());
     }
     assert_eq!(tracked("fn f() { #[memtrack::skip] ExFreePool(p); ExFreePool(q); }"), ["free"]);
     assert_eq!(tracked("mod m { #[other::skip] fn f() { ExFreePool(p) } }"), ["free"]);
+    let helper = "mod m { #[derive(D)] struct S { #[skip] a: u8 } #[skip] fn f() {} }";
+    assert_eq!(flat(on("", helper)), flat(tokens(helper)), "somebody else's");
+    assert_eq!(fallback::off(tokens(""), tokens(helper)).to_string(), tokens(helper).to_string());
+}
+
+#[test]
+fn a_skip_that_comes_too_late_says_so() {
+    let late = on("", "fn f() { ExFreePool(p) }");
+    let text = fallback::skip(TokenStream::new(), late).to_string();
+    assert!(text.contains("write it as `#[memtrack::skip]`"), "{text}");
+    let plain = tokens("fn f() { ExFreePool(p) }");
+    assert_eq!(fallback::skip(TokenStream::new(), plain.clone()).to_string(), plain.to_string());
 }
 
 #[test]
@@ -304,6 +320,7 @@ fn mistakes_are_answered_with_what_to_write() {
         ("", "mod device;", "write `#[memtrack::instrument]` in that file"),
         ("", "mod driver { mod ntddk {} mod device; }", "write `#[memtrack::instrument]` in that file"),
         ("crate = \"memtrack\"", "fn f() {}", "write `crate = path`"),
+        ("", "fn ExFreePool(p: P) { ntddk::ExFreePool(p) }", "on the code that calls it"),
         ("", "m! {}", "cannot see into a macro"),
         ("finsh = \"F\"", "fn f() {}", "there is no option `finsh`: write `finish = \"Driver\"`"),
         ("finish", "fn f() {}", "write `finish = \"Driver\"`"),
