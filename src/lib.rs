@@ -43,7 +43,7 @@
 //! named like the kernel's is taken for a wrapper of it: its calls are tracked, its body is not. What is inside
 //! of macro calls, such as `assert!(…)`, is not rewritten.
 //!
-//! [`skip`] on an item or a statement leaves it alone.
+//! `#[memtrack::skip]`, written so, with memtrack's name, leaves the item or statement that it stands on alone.
 //!
 //! # What it costs, and how it goes away
 //!

@@ -8,7 +8,8 @@ use memtrack_rt::{Function, Location, Request, SiteStats, Stats, Tracker};
 /// Rewrites the pool calls in a module with a body, a function, an impl or a trait, so that each block is known
 /// by the line that allocated it.
 ///
-/// Options: `finish = "Name"`, on the unload routine, calls [`finish`](crate::finish) at every way out of it.
+/// Options: `finish = "Name"`, on the unload routine, calls [`finish`](crate::finish) at every way out of it, after
+/// all its locals are gone; only what its parameters own by value is dropped later.
 /// `crate = path` says under which path this crate knows memtrack, where that is not `::memtrack`.
 ///
 /// An attribute inside of an annotated item adds its options to the outer one's; a call is rewritten once. `use … as` renames count

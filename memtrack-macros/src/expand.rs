@@ -20,11 +20,12 @@
 use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote_spanned};
 use syn::parse::Parse;
-use syn::token::Paren;
+use syn::token::{Brace, Paren};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    Arm, Attribute, Block, Expr, ExprCall, ExprClosure, ExprConst, FnArg, ImplItem, ImplItemFn, Item, ItemFn,
-    ItemMod, LitStr, Local, Meta, Pat, Path, ReturnType, Signature, Stmt, TraitItem, TraitItemFn, Type,
+    Arm, Attribute, Block, Expr, ExprCall, ExprClosure, ExprConst, ExprParen, FnArg, ImplItem, ImplItemFn,
+    Item, ItemFn, ItemMod, LitStr, Local, Meta, Pat, Path, ReturnType, Signature, Stmt, TraitItem,
+    TraitItemFn, Type,
 };
 
 use crate::catalog::{self, Does, Function};
@@ -196,10 +197,17 @@ impl Rewrite {
                 }
             }
         };
-        tracked.func = parsed(closure)?;
-        // The whole of it reaches from the driver's first token to the driver's last: a tool that replaces it, as
-        // `cargo fix` does, must not take the callee for the call.
-        tracked.paren_token = Paren(Span::mixed_site().located_at(call.paren_token.span.join()));
+        // What calls the closure stands in the driver's own context, from the driver's first token to the last, so
+        // that lints and tools like `cargo fix` see the driver's call there; the closure reaches as far, in the
+        // expansion's context, so that they do not see a closure.
+        let mut callee: ExprParen = parsed(closure)?;
+        callee.paren_token = Paren(start);
+        if let Expr::Closure(ExprClosure { body, .. }) = callee.expr.as_mut() {
+            if let Expr::Block(body) = body.as_mut() {
+                body.block.brace_token = Brace(Span::mixed_site().located_at(call.paren_token.span.join()));
+            }
+        }
+        *tracked.func = Expr::Paren(callee);
         Some(tracked)
     }
 }

@@ -38,7 +38,8 @@ pub fn instrument_idle(options: TokenStream, item: TokenStream) -> TokenStream {
     fallback::idle(options.into(), item.into()).into()
 }
 
-/// Leaves an item or a statement inside an instrumented one alone.
+/// Leaves an item or a statement inside an instrumented one alone. Written as `#[memtrack::skip]`: a bare `#[skip]`
+/// may be anybody's.
 #[proc_macro_attribute]
 pub fn skip(options: TokenStream, item: TokenStream) -> TokenStream {
     fallback::skip(options.into(), item.into()).into()

@@ -61,11 +61,7 @@ impl Books {
         let site = self.sites.intern(key).map_err(Shortage::Sites)?;
         match self.ledger.insert(address, Block { site, bytes }) {
             Inserted::NeedsMemory(bytes) => return Err(Shortage::Entries(bytes)),
-            Inserted::Done { replaced: Some(vanished) } => {
-                self.leaves(vanished);
-                self.sites.at(vanished.site).vanished_blocks += 1;
-                self.stats.vanished_blocks += 1;
-            }
+            Inserted::Done { replaced: Some(vanished) } => self.vanishes(vanished),
             Inserted::Done { replaced: None } => {}
         }
         self.sites.at(site).figures.allocated(bytes as u64);
@@ -83,6 +79,12 @@ impl Books {
         }
     }
 
+    fn vanishes(&mut self, block: Block) {
+        self.leaves(block);
+        self.sites.at(block.site).vanished_blocks += 1;
+        self.stats.vanished_blocks += 1;
+    }
+
     fn leaves(&mut self, block: Block) {
         let bytes = block.bytes as u64;
         let site = self.sites.at(block.site);
@@ -93,8 +95,12 @@ impl Books {
         }
     }
 
-    /// Counts a block that was handed out but cannot be recorded.
-    pub(crate) fn unrecorded(&mut self, key: &Key) {
+    /// Counts a block that was handed out but cannot be recorded. Where its address is known, no other block can
+    /// live there any more.
+    pub(crate) fn unrecorded(&mut self, key: &Key, address: Option<usize>) {
+        if let Some(vanished) = address.and_then(|address| self.ledger.remove(address)) {
+            self.vanishes(vanished);
+        }
         self.stats.unrecorded_blocks += 1;
         if let Ok(site) = self.sites.intern(key) {
             self.sites.at(site).unrecorded_blocks += 1;
@@ -134,7 +140,7 @@ impl Books {
     ///
     /// # Safety
     ///
-    /// `memory` is the caller's alone, aligned to 16 bytes and `shortage.bytes()` long.
+    /// `memory` is the caller's alone, aligned to 16 bytes, `shortage.bytes()` long, and zeroed.
     pub(crate) unsafe fn adopt(&mut self, shortage: Shortage, memory: NonNull<u8>) -> Option<NonNull<u8>> {
         match shortage {
             // SAFETY: handed on.

@@ -139,7 +139,8 @@ impl Ledger {
     /// # Safety
     ///
     /// `memory` is the caller's alone, aligned to 16 bytes and `bytes` long, which
-    /// [`wants_buckets`](Self::wants_buckets) asked for.
+    /// [`wants_buckets`](Self::wants_buckets) asked for. It is zeroed, and so holds empty buckets: the larger it is,
+    /// the less there is time to empty them under the lock.
     pub(crate) unsafe fn adopt_buckets(&mut self, memory: NonNull<u8>, bytes: usize) -> Option<NonNull<u8>> {
         let segment = self.next_segment();
         if segment >= SEGMENTS || bytes != self.next_segment_bytes() {
@@ -148,10 +149,6 @@ impl Ledger {
         // SAFETY: the memory is the caller's alone and longer than a head.
         let buckets: NonNull<Bucket> = unsafe { self.segment_memory.adopt(memory) }.cast();
         let count = FIRST << (segment - 1);
-        for index in 0..count {
-            // SAFETY: `bytes` is the size of `count` buckets beyond the head.
-            unsafe { buckets.add(index).write(None) };
-        }
         self.segments[segment % SEGMENTS] = buckets.as_ptr();
         self.buckets_held += count;
         None

@@ -86,11 +86,11 @@ impl<P: Platform> Record<'_, P> {
         self
     }
 
-    /// Adds text of somebody else's: control characters and `%` leave as `%` and two hexadecimal digits a
-    /// byte, so that the line stays one line and reads back as what it was.
+    /// Adds text of somebody else's: control characters, Unicode's separators of lines and paragraphs, and `%` leave
+    /// as `%` and two hexadecimal digits a byte, so that the line stays one line and reads back as what it was.
     pub(crate) fn foreign(&mut self, text: &str) -> &mut Self {
         for character in text.chars() {
-            if character.is_control() || character == '%' {
+            if character.is_control() || matches!(character, '%' | '\u{2028}' | '\u{2029}') {
                 let mut bytes = [0; 4];
                 for byte in character.encode_utf8(&mut bytes).bytes() {
                     self.escaped(byte);

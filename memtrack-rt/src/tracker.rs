@@ -198,7 +198,9 @@ impl<P: Platform> Tracker<P> {
     /// Brings memory to where it is short; false if the machine has none.
     fn bring(&self, shortage: Shortage) -> bool {
         let Some(memory) = self.platform.allocate(shortage.bytes()) else { return false };
-        // SAFETY: the platform gave the memory to us, aligned and as long as we asked.
+        // SAFETY: the platform gave the memory to us, as long as we asked.
+        unsafe { memory.write_bytes(0, shortage.bytes()) };
+        // SAFETY: it is ours, aligned, as long as we asked, and zeroed.
         if let Some(spare) = self.with(|books| unsafe { books.adopt(shortage, memory) }) {
             // SAFETY: the books did not want it, so it is still only ours.
             unsafe { self.platform.free(spare) };
@@ -258,7 +260,7 @@ impl<P: Platform> Request<'_, P> {
         match (word::size(block), self.bytes) {
             (Some(0), _) => self.refused(),
             (Some(address), Some(bytes)) if self.key.pool != Pool::Unknown => self.record(address, bytes),
-            _ => self.unrecorded(),
+            (address, _) => self.unrecorded(address),
         }
     }
 
@@ -268,14 +270,14 @@ impl<P: Platform> Request<'_, P> {
             Some(Some(wish)) => {
                 self.tracker.bring(wish);
             }
-            None => self.unrecorded(),
+            None => self.unrecorded(Some(address)),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn unrecorded(&self) {
-        self.tracker.with(|books| books.unrecorded(&self.key));
+    fn unrecorded(&self, address: Option<usize>) {
+        self.tracker.with(|books| books.unrecorded(&self.key, address));
     }
 
     /// Counts the refusal, and says the first at a site and each doubling of their number.

@@ -10,16 +10,18 @@ use core::ptr;
 /// The value as the kernel's calling convention would carry it, zero extended; `None` where it is not one
 /// integer, enum or pointer (a slice, a `Result` with a payload, a unit).
 ///
-/// A type counts as one when it is 1, 2, 4 or 8 bytes long and aligned to its size: then a single primitive
-/// field fills it, with no room for padding.
+/// A type counts as one when it is 1, 2, 4 or 8 bytes long and aligned to its size: then one primitive field fills
+/// it, unless it is a union or says `repr(align)`. Such a thing is no argument of a pool function; where a driver has
+/// one nevertheless, the number is whatever the kernel would read.
 pub(crate) fn word<T>(value: &T) -> Option<u64> {
     if size_of::<T>() != align_of::<T>() {
         return None;
     }
     let bytes = ptr::from_ref(value);
-    // SAFETY (all four reads): `value` is readable for its own size and aligned to it, as the integer is. Its
-    // bytes are initialised: size equals alignment, so one field covers the whole of it, and an argument of a
-    // pool function is an integer, an enum or a pointer, which the kernel is about to read as this very number.
+    // SAFETY (all four reads): `value` is readable for its own size and aligned to it, as the integer is. Its bytes
+    // are initialised, as far as no type can say: it is about to be passed, or was just returned, in one register of
+    // the kernel's calling convention, which is an integer, an enum or a pointer; and a field of such a type, as
+    // long as it is aligned, leaves no byte of the whole to padding.
     match size_of::<T>() {
         // SAFETY: see above.
         1 => Some(u64::from(unsafe { bytes.cast::<u8>().read() })),

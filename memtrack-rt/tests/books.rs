@@ -218,6 +218,14 @@ fn arguments_that_are_no_numbers_are_counted_and_not_guessed() {
     assert_eq!(tracker.stats().curr_blocks(), 0);
     tracker.release(&"block");
     assert_eq!(tracker.stats().foreign_frees, 1);
+
+    allocate(&tracker, NON_PAGED, 10, 1, 0x3000);
+    tracker.request(here, function, &NON_PAGED, &"bytes", &1_u32).granted(&0x3000_usize);
+    assert_eq!(
+        (tracker.stats().curr_blocks(), tracker.stats().vanished_blocks),
+        (0, 1),
+        "its address came again"
+    );
     tracker.finish("Odd");
 }
 
