@@ -300,12 +300,12 @@ fn finish(krate: &Path, name: &LitStr, signature: &Signature, block: &mut Block)
     block.stmts.splice(0..0, guard);
 }
 
-/// Whether a local cannot have this type written on it.
+/// Whether a local cannot have this type written on it, as far as can be seen.
 fn is_unnameable(ty: &Type) -> bool {
     struct Unnameable(bool);
     impl VisitMut for Unnameable {
         fn visit_type_mut(&mut self, ty: &mut Type) {
-            self.0 |= matches!(ty, Type::ImplTrait(_) | Type::Never(_));
+            self.0 |= matches!(ty, Type::ImplTrait(_) | Type::Never(_) | Type::Macro(_));
             visit_mut::visit_type_mut(self, ty);
         }
     }

@@ -90,6 +90,15 @@ fn an_unload_routine_with_a_result() {
 }
 
 #[test]
+fn an_unload_routine_whose_result_has_no_name() {
+    for result in ["!", "impl Iterator<Item = u8>", "status!()", "Option<never!()>"] {
+        let text = on("finish = \"F\"", &format!("fn stop() -> {result} {{ body() }}")).to_string();
+        assert!(!text.contains("__memtrack_result"), "{text}");
+        assert!(text.contains("Finish :: new (\"F\") ; body ()"), "{text}");
+    }
+}
+
+#[test]
 fn every_function_of_the_catalog_is_rewritten() {
     for function in catalog::FUNCTIONS {
         let arguments = vec!["x"; function.arguments].join(", ");
