@@ -3,13 +3,13 @@
 extern crate std;
 
 use core::ffi::CStr;
-use core::ptr::NonNull;
+use core::ptr::{NonNull, without_provenance_mut};
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::alloc::{Layout, alloc, dealloc};
 use std::sync::{Mutex, PoisonError};
 
-use memtrack_rt::{Irql, Platform, SpinLock, Tracker};
-use memtrack_sim::{KSPIN_LOCK, ntddk};
+use memtrack_rt::{Irql, Platform, Settings, SpinLock, Tenant, Tracker};
+use memtrack_sim::{Allocation, KSPIN_LOCK, allocation_at, latest_allocation, ntddk};
 
 pub struct Kernel;
 
@@ -19,7 +19,8 @@ const _: () = assert!(size_of::<KSPIN_LOCK>() == size_of::<SpinLock>(), "memtrac
 const HEAD: usize = 16;
 const _: () = assert!(size_of::<Layout>() <= HEAD);
 
-/// Forgets what `tracker` knows of another machine than the one that runs now: a boot loads the driver anew.
+/// Forgets what `tracker` knows of another machine than the one that runs now, and what was chosen there: a boot
+/// loads the driver anew.
 pub fn load_anew(tracker: &Tracker<Kernel>) {
     static LOADED: AtomicU64 = AtomicU64::new(0);
     static LOADING: Mutex<()> = Mutex::new(());
@@ -31,14 +32,21 @@ pub fn load_anew(tracker: &Tracker<Kernel>) {
         // Relaxed: only changed under the mutex, which is held.
         if LOADED.load(Ordering::Relaxed) != running {
             tracker.forget();
+            tracker.configure(Settings::new());
             // Release pairs with the Acquire above.
             LOADED.store(running, Ordering::Release);
         }
     }
 }
 
+/// The number of an allocation as the tracker keeps it, in fourteen bits; 0 stands for none.
+fn stamp(number: u64) -> u16 {
+    if number == 0 { 0 } else { (number % 0x3FFF) as u16 + 1 }
+}
+
 // SAFETY: the simulated kernel's spin locks exclude and order as the real ones do, and neither they nor its debug
-// output call a driver. The memory is the host's allocator's.
+// output call a driver. The memory is the host's allocator's. The kernel numbers its allocations, and two blocks of
+// one address have the same stamp only if a multiple of 16,383 allocations lies between them.
 unsafe impl Platform for Kernel {
     fn print(&self, line: &CStr) {
         // SAFETY: one string for one `%s`, both terminated by zero.
@@ -65,6 +73,36 @@ unsafe impl Platform for Kernel {
         unsafe { memory.cast::<Layout>().write(layout) };
         // SAFETY: the memory is longer than the head.
         Some(unsafe { memory.add(HEAD) })
+    }
+
+    fn irql(&self) -> Irql {
+        // SAFETY: may be called at any time.
+        unsafe { ntddk::KeGetCurrentIrql() }
+    }
+
+    fn stamp(&self, block: usize) -> u16 {
+        stamp(latest_allocation(without_provenance_mut(block)))
+    }
+
+    fn tenant(&self, block: usize, known: u16) -> Tenant {
+        match allocation_at(without_provenance_mut(block)) {
+            Allocation::Live(number) if stamp(number) == known => Tenant::Same,
+            Allocation::Live(_) => Tenant::Another,
+            Allocation::Free => Tenant::Nobody,
+            // Another kernel's, such as a test's own.
+            Allocation::Unknown => Tenant::Unknown,
+        }
+    }
+
+    /// No debugger is attached to a simulated machine.
+    fn break_in(&self) {}
+
+    /// A test is to fail at the mistake, and to say what it was; a panic while it is failing already would end the
+    /// process.
+    fn bugcheck(&self, _: [usize; 4], line: &CStr) {
+        if !std::thread::panicking() {
+            panic!("{}", line.to_string_lossy());
+        }
     }
 
     unsafe fn free(&self, memory: NonNull<u8>) {

@@ -67,7 +67,9 @@ mod door;
 
 pub use door::instrument;
 pub use memtrack_macros::skip;
-pub use memtrack_rt::{Figures, Function, Pool, SiteStats, Stats, Tag};
+pub use memtrack_rt::{
+    BUGCHECK, Figures, Function, Guard, Policy, Pool, Quarantine, Settings, SiteStats, Stats, Tag,
+};
 
 /// Prints what the driver uses of each pool now, and the most that it ever used, in bytes:
 ///
@@ -97,19 +99,54 @@ pub fn report(name: &str) {
     door::report(name);
 }
 
-/// Prints a leak line for every site with blocks outstanding, gives memtrack's own memory back, and begins
-/// afresh. Returns the figures as they stood: `curr_blocks()` of them were leaked.
+/// Looks at the guards of all live blocks and at what the quarantines hold, now, and returns how many blocks are
+/// broken. Each is reported once, however often it is found. 0 when off.
 ///
-/// It is the last thing to do in the unload routine; `#[memtrack::instrument(finish = "Name")]` on that routine
-/// does it at every way out. A driver that never calls it leaves some pages of nonpaged pool behind at unload. Does
-/// nothing, and returns zeros, when off.
+/// Call it where you suspect something: between two checks without and with a report lies the write.
 ///
 /// ```
-/// let left = memtrack::finish("Filemon");
-/// assert_eq!(left.curr_blocks(), 0);
+/// assert_eq!(memtrack::check(), 0);
+/// ```
+///
+/// IRQL <= DISPATCH_LEVEL; at DISPATCH_LEVEL it looks at nonpaged pool only.
+pub fn check() -> usize {
+    door::check()
+}
+
+/// Chooses the driver's guards, how much freed memory is held, and what happens after a violation was reported. Does
+/// nothing when off.
+///
+/// Call it first in `DriverEntry`: blocks keep the guards that they were allocated with. On memtrack-sim each boot of
+/// a machine begins with [`Settings::new`] again.
+///
+/// ```
+/// use memtrack::{Guard, Policy, Quarantine, Settings};
+///
+/// // In a test: every mistake fails it, at its line.
+/// memtrack::configure(Settings::new().guard(Guard::Full).policy(Policy::BugCheck));
+/// // In a driver that is short of pool: nothing is held.
+/// memtrack::configure(Settings::new().quarantines(Quarantine::OFF));
 /// ```
 ///
 /// IRQL <= DISPATCH_LEVEL.
+pub fn configure(settings: Settings) {
+    door::configure(settings);
+}
+
+/// Empties the quarantines, prints a leak line for every site with blocks outstanding, gives memtrack's own memory
+/// back, and begins afresh. Returns the figures as they stood: `curr_blocks()` of them were leaked, and `violations`
+/// were reported.
+///
+/// It is the last thing to do in the unload routine; `#[memtrack::instrument(finish = "Name")]` on that routine
+/// does it at every way out. A driver that never calls it leaves behind at unload some pages of nonpaged pool, and
+/// what the quarantines hold. Does nothing, and returns zeros, when off.
+///
+/// ```
+/// let left = memtrack::finish("Filemon");
+/// assert_eq!((left.curr_blocks(), left.violations), (0, 0));
+/// ```
+///
+/// IRQL <= APC_LEVEL. At DISPATCH_LEVEL it cannot give back what the quarantine of paged pool holds, and says so.
 pub fn finish(name: &str) -> Stats {
     door::finish(name)
 }
@@ -140,7 +177,7 @@ pub fn sites() -> impl Iterator<Item = SiteStats> {
 /// What expansions name. Not for anybody else, and different in every version.
 #[doc(hidden)]
 pub mod __private {
-    pub use memtrack_rt::{Function, Location};
+    pub use memtrack_rt::{Function, Guard, Location};
 
     pub use crate::door::*;
 

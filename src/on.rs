@@ -3,13 +3,15 @@
 mod kernel;
 
 use kernel::Kernel;
-use memtrack_rt::{Function, Location, Request, SiteStats, Stats, Tracker};
+use memtrack_rt::{Arguments, Function, Guard, Location, Settings, SiteStats, Stats, Tracker};
 
 /// Rewrites the pool calls in a module with a body, a function, an impl or a trait, so that each block is known
 /// by the line that allocated it.
 ///
 /// Options: `finish = "Name"`, on the unload routine, calls [`finish`](crate::finish) at every way out of it, after
 /// all its locals are gone; only what its parameters own by value is dropped later.
+/// `guard = "tail"`, `"full"` or `"none"` chooses the [`Guard`] of blocks that are allocated here; without it they
+/// get the driver's, which [`configure`](crate::configure) chooses.
 /// `crate = path` says under which path this crate knows memtrack, where that is not `::memtrack`.
 ///
 /// An attribute inside of an annotated item adds its options to the outer one's; a call is rewritten once. `use … as` renames count
@@ -74,18 +76,33 @@ pub(crate) fn sites() -> impl Iterator<Item = SiteStats> {
     tracker().sites()
 }
 
-/// What an expansion does before an allocation.
-pub fn request<A, B, C>(
-    location: &'static Location<'static>,
-    function: Function,
-    pool: &A,
-    bytes: &B,
-    tag: &C,
-) -> Request<'static, Kernel> {
-    tracker().request(location, function, pool, bytes, tag)
+pub(crate) fn check() -> usize {
+    tracker().check()
 }
 
-/// What an expansion does before a free.
-pub fn release<A>(block: &A) {
-    tracker().release(block);
+pub(crate) fn configure(settings: Settings) {
+    tracker().configure(settings);
+}
+
+/// What an expansion makes of an allocation.
+#[inline]
+pub fn allocate<A: Arguments, R>(
+    location: &'static Location<'static>,
+    function: Function,
+    guard: Option<Guard>,
+    arguments: A,
+    kernel: impl Fn(A) -> R,
+) -> R {
+    tracker().allocate(location, function, guard, arguments, kernel)
+}
+
+/// What an expansion makes of a free.
+#[inline]
+pub fn free<A: Arguments, R>(
+    location: &'static Location<'static>,
+    function: Function,
+    arguments: A,
+    kernel: impl Fn(A) -> R,
+) -> R {
+    tracker().free(location, function, arguments, kernel)
 }

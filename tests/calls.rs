@@ -182,7 +182,7 @@ fn finish_comes_at_every_way_out_and_after_everything_else() {
     for (name, end) in ends {
         end();
         let lines = machine.take_output();
-        assert!(lines[0].contains(&format!("leaks of {name} (format 1)")), "{lines:#?}");
+        assert!(lines[0].contains(&format!("leaks of {name} (format 2)")), "{lines:#?}");
         assert!(lines[1].contains("no leak"), "what the locals held is freed before: {lines:#?}");
     }
     endings::leaks();
@@ -227,22 +227,15 @@ fn a_kernel_that_raises_leaves_nothing_half_recorded() {
 }
 
 #[test]
-fn nonsense_reaches_the_kernel_and_is_counted() {
+fn a_stranger_reaches_the_kernel_and_is_counted() {
     let _machine = Machine::boot();
     let block = driver::allocate(64);
-    for (nonsense, foreign) in [
-        (core::ptr::null_mut(), 1),
-        (block.wrapping_byte_add(1), 2),
-        (block.wrapping_byte_add(16), 3),
-        (core::ptr::without_provenance_mut(0x1234_5670), 4),
-    ] {
-        let stopped = catch_bugcheck(|| driver::free(nonsense)).unwrap_err();
-        assert_eq!(stopped.name(), Some("BAD_POOL_CALLER"));
-        let stats = memtrack::stats();
-        assert_eq!((stats.foreign_frees, stats.curr_blocks()), (foreign, 1), "{nonsense:?}");
-    }
+    let stranger = core::ptr::without_provenance_mut(0x1234_5670);
+    let stopped = catch_bugcheck(|| driver::free(stranger)).unwrap_err();
+    assert_eq!(stopped.name(), Some("BAD_POOL_CALLER"));
+    assert_eq!((memtrack::stats().foreign_frees, memtrack::stats().curr_blocks()), (1, 1));
     driver::free_with_tag(block, TAG);
-    assert_eq!(memtrack::stats().curr_blocks(), 0);
+    assert_eq!((memtrack::stats().violations, memtrack::stats().curr_blocks()), (0, 0));
 }
 
 #[test]
@@ -298,7 +291,7 @@ fn names_of_any_length_arrive() {
         .iter()
         .map(|line| &line[.."memtrack: ".len().max(line.rfind(" #").unwrap())]["memtrack: ".len()..])
         .collect();
-    assert!(text.starts_with(&format!("report of {name} (format 1)")), "{text}");
+    assert!(text.starts_with(&format!("report of {name} (format 2)")), "{text}");
 }
 
 #[test]
@@ -330,8 +323,8 @@ fn a_boot_loads_the_driver_anew() {
 fn a_test_may_expect_a_bugcheck_by_its_name() {
     let _machine = Machine::boot();
     let block = driver::allocate(1);
-    driver::free(block);
-    driver::free(block);
+    driver::free_unseen(block);
+    driver::free_unseen(block);
 }
 
 #[test]

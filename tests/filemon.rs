@@ -51,7 +51,7 @@ fn the_leak_is_named_by_its_line() {
     assert_eq!(leaks, [expected], "{said}");
     assert!(said.contains("filemon: 8 files, 24 requests, 3 of them refused"), "{said}");
     assert!(said.contains("memtrack: Filemon Nonpaged Memory Usage:"), "{said}");
-    assert!(said.contains("memtrack: report of Filemon (format 1)"), "{said}");
+    assert!(said.contains("memtrack: report of Filemon (format 2)"), "{said}");
 }
 
 #[test]

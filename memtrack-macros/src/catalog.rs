@@ -1,4 +1,4 @@
-//! The pool functions: what each does, and which of its arguments says what.
+//! The pool functions: their names, and what each does. What their arguments mean is the runtime's to know.
 
 use syn::Signature;
 use syn::ext::IdentExt;
@@ -12,32 +12,26 @@ pub(crate) struct Function {
     pub(crate) does: Does,
 }
 
-/// What a pool function does, with the places of the arguments that matter, from 0.
-#[derive(Debug, PartialEq, Eq)]
+/// What a pool function does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Does {
-    /// The pool's kind (type or flags), the size, and the tag where there is one.
-    Allocate { pool: usize, bytes: usize, tag: Option<usize> },
-    /// The block.
-    Free { block: usize },
+    Allocate,
+    Free,
 }
 
 const fn allocate(name: &'static str, arguments: usize) -> Function {
-    Function { name, arguments, does: Does::Allocate { pool: 0, bytes: 1, tag: Some(2) } }
-}
-
-const fn allocate_untagged(name: &'static str) -> Function {
-    Function { name, arguments: 2, does: Does::Allocate { pool: 0, bytes: 1, tag: None } }
+    Function { name, arguments, does: Does::Allocate }
 }
 
 const fn free(name: &'static str, arguments: usize) -> Function {
-    Function { name, arguments, does: Does::Free { block: 0 } }
+    Function { name, arguments, does: Does::Free }
 }
 
 /// Signatures from `wdm.h` of kit 10.0.26100.
 pub(crate) static FUNCTIONS: &[Function] = &[
-    allocate_untagged("ExAllocatePool"),
+    allocate("ExAllocatePool", 2),
     allocate("ExAllocatePoolWithTag", 3),
-    allocate_untagged("ExAllocatePoolWithQuota"),
+    allocate("ExAllocatePoolWithQuota", 2),
     allocate("ExAllocatePoolWithQuotaTag", 3),
     allocate("ExAllocatePoolWithTagPriority", 4),
     allocate("ExAllocatePool2", 3),

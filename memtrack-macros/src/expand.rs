@@ -6,13 +6,14 @@
 //! becomes
 //! ```text
 //! (|here, a, b, c| {
-//!     let request = ::memtrack::__private::request(here, Function::ExAllocatePool2, &a, &b, &c);
-//!     let block = ExAllocatePool2(a, b, c);
-//!     request.granted(&block);
-//!     block
+//!     ::memtrack::__private::allocate(here, Function::ExAllocatePool2, None, (a, b, c), |(a, b, c)| {
+//!         ExAllocatePool2(a, b, c)
+//!     })
 //! })(Location::caller(), flags, len as _, TAG)
 //! ```
-//! The closure is checked before its arguments are, and its body fixes the types of its parameters. So the
+//! The inner closure holds nothing, so that the runtime may make the call with other arguments, again, or later.
+//!
+//! The outer closure is checked before its arguments are, and its body fixes the types of its parameters. So the
 //! driver's arguments meet the very types that the driver's binding asks for, whatever they are: inference and
 //! coercions go on as before, and `?`, `return` and `.await` in an argument stay outside. The call inside needs
 //! the `unsafe` around it no more and no less than it did, and temporaries of the arguments live as long as they did.
@@ -32,7 +33,7 @@ use crate::catalog::{self, Does, Function};
 use crate::checks;
 use crate::fallback;
 use crate::model::Names;
-use crate::parse::{self, Options, Target};
+use crate::parse::{self, Guard, Options, Target};
 
 /// Every name that an expansion brings along begins so; no driver's does.
 pub(crate) const PREFIX: &str = "__memtrack_";
@@ -50,13 +51,15 @@ fn try_on(options: TokenStream, item: &TokenStream) -> syn::Result<TokenStream> 
         Target::Item(item) => Names::of(item),
         Target::ImplFn(_) | Target::TraitFn(_) => Names::empty(),
     };
-    let mut rewrite = Rewrite { krate: options.krate(), names, constant: false };
+    let mut rewrite = Rewrite { krate: options.krate(), guard: options.guard, names, constant: false };
     rewrite.target(&options, &mut target);
     Ok(target.into_token_stream())
 }
 
 struct Rewrite {
     krate: Path,
+    /// The guard that the attribute round the visitor chose.
+    guard: Option<Guard>,
     names: Names,
     /// Whether the visitor stands in code that the compiler runs, where nothing can be allocated from pool.
     constant: bool,
@@ -90,10 +93,18 @@ impl Rewrite {
             return;
         }
         match self.own_options(attributes, Some(signature)) {
-            Some(options) => self.annotated(&options, signature, block),
+            Some(options) => self.guarded(options.guard, |this| this.annotated(&options, signature, block)),
             None if catalog::is_wrapper(signature) => {}
             None => self.body(signature, block),
         }
+    }
+
+    /// Does `visit` where an attribute chose this guard, or none.
+    fn guarded(&mut self, guard: Option<Guard>, visit: impl FnOnce(&mut Self)) {
+        let outer = self.guard;
+        self.guard = guard.or(outer);
+        visit(self);
+        self.guard = outer;
     }
 
     fn own_options(&self, attributes: &mut Vec<Attribute>, signature: Option<&Signature>) -> Option<Options> {
@@ -152,6 +163,17 @@ impl Rewrite {
         self.wrap(call, function)
     }
 
+    /// The guard of what is allocated here, with a comma.
+    fn guard(&self, krate: &TokenStream, span: Span) -> TokenStream {
+        match self.guard {
+            None => quote_spanned!(span=> ::core::option::Option::None,),
+            Some(guard) => {
+                let guard = Ident::new(guard.name(), span);
+                quote_spanned!(span=> ::core::option::Option::Some(#krate::__private::Guard::#guard),)
+            }
+        }
+    }
+
     fn wrap(&self, call: &ExprCall, function: &'static Function) -> Option<ExprCall> {
         let start = start(&call.func);
         // Located at the driver's call for messages, but in the expansion's own context: names that no code of
@@ -165,37 +187,22 @@ impl Rewrite {
         let passed = arguments.iter().map(|argument| parsed::<Expr>(argument.to_token_stream()));
         let kernel = ExprCall { attrs: Vec::new(), args: passed.collect::<Option<_>>()?, ..call.clone() };
         let mut tracked = call.clone();
-        let closure = match function.does {
-            Does::Allocate { pool, bytes, tag } => {
-                let (here, request, block) = (local("here"), local("request"), local("block"));
-                let name = Ident::new(function.name, hidden);
-                let (pool, bytes) = (&arguments[pool], &arguments[bytes]);
-                let tag =
-                    tag.map_or_else(|| quote_spanned!(hidden=> ()), |tag| arguments[tag].to_token_stream());
-                // This call alone stands where the driver's does: the compiler reports it as the caller.
-                let visible = respanned(&self.krate, start);
-                let location = quote_spanned!(start=> #visible::__private::Location::caller());
-                tracked.args.insert(0, parsed(location)?);
-                quote_spanned! {hidden=>
-                    (|#here, #(#arguments),*| {
-                        let #request = #krate::__private::request(
-                            #here, #krate::__private::Function::#name, &#pool, &#bytes, &#tag,
-                        );
-                        let #block = #kernel;
-                        #request.granted(&#block);
-                        #block
-                    })
-                }
-            }
-            Does::Free { block } => {
-                let block = &arguments[block];
-                quote_spanned! {hidden=>
-                    (|#(#arguments),*| {
-                        #krate::__private::release(&#block);
-                        #kernel
-                    })
-                }
-            }
+        let here = local("here");
+        // This call alone stands where the driver's does: the compiler reports it as the caller.
+        let visible = respanned(&self.krate, start);
+        let location = quote_spanned!(start=> #visible::__private::Location::caller());
+        tracked.args.insert(0, parsed(location)?);
+        let name = Ident::new(function.name, hidden);
+        let (door, guard) = match function.does {
+            Does::Allocate => (Ident::new("allocate", hidden), Some(self.guard(&krate, hidden))),
+            Does::Free => (Ident::new("free", hidden), None),
+        };
+        let closure = quote_spanned! {hidden=>
+            (|#here, #(#arguments),*| {
+                #krate::__private::#door(
+                    #here, #krate::__private::Function::#name, #guard (#(#arguments,)*), |(#(#arguments,)*)| #kernel,
+                )
+            })
         };
         // What calls the closure stands in the driver's own context, from the driver's first token to the last, so
         // that lints and tools like `cargo fix` see the driver's call there; the closure reaches as far, in the
@@ -428,10 +435,9 @@ impl VisitMut for Rewrite {
             Item::Fn(ItemFn { attrs, sig, block, .. }) => self.function(attrs, sig, block),
             Item::Const(_) | Item::Static(_) => self.constant(|this| visit_mut::visit_item_mut(this, item)),
             Item::Mod(_) | Item::Impl(_) | Item::Trait(_) => {
-                if let Some(attributes) = item_attributes(item) {
-                    self.own_options(attributes, None);
-                }
-                visit_mut::visit_item_mut(self, item);
+                let options = item_attributes(item).and_then(|attributes| self.own_options(attributes, None));
+                let guard = options.and_then(|options| options.guard);
+                self.guarded(guard, |this| visit_mut::visit_item_mut(this, item));
             }
             _ => {}
         }

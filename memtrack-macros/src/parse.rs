@@ -12,6 +12,39 @@ pub(crate) struct Options {
     pub(crate) krate: Option<Path>,
     /// The name under which the leak report is printed at every way out of the function.
     pub(crate) finish: Option<LitStr>,
+    /// The guard of blocks that are allocated here.
+    pub(crate) guard: Option<Guard>,
+}
+
+/// A guard, as `memtrack::Guard` has them.
+#[derive(Clone, Copy)]
+pub(crate) enum Guard {
+    None,
+    Tail,
+    Full,
+}
+
+impl Guard {
+    /// The name of the variant.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::Tail => "Tail",
+            Self::Full => "Full",
+        }
+    }
+
+    fn parse(value: &LitStr) -> syn::Result<Self> {
+        match value.value().as_str() {
+            "none" => Ok(Self::None),
+            "tail" => Ok(Self::Tail),
+            "full" => Ok(Self::Full),
+            other => {
+                let message = format!("there is no guard {other:?}: {GUARD_HELP}");
+                Err(syn::Error::new(value.span(), message))
+            }
+        }
+    }
 }
 
 impl Options {
@@ -24,6 +57,7 @@ impl Options {
 enum Opt {
     Krate(Span, Path),
     Finish(Span, LitStr),
+    Guard(Span, Guard),
 }
 
 impl Parse for Opt {
@@ -35,35 +69,46 @@ impl Parse for Opt {
             return Ok(Self::Krate(span, path.map_err(|error| syn::Error::new(error.span(), CRATE_HELP))?));
         }
         let name: syn::Ident = input.parse().map_err(|error| syn::Error::new(error.span(), UNKNOWN_HELP))?;
-        if name != "finish" {
-            let message = format!("there is no option `{name}`: {UNKNOWN_HELP}");
-            return Err(syn::Error::new(name.span(), message));
-        }
-        input.parse::<Token![=]>().map_err(|_| syn::Error::new(name.span(), FINISH_HELP))?;
-        let value = input.parse().map_err(|error| syn::Error::new(error.span(), FINISH_HELP))?;
-        Ok(Self::Finish(name.span(), value))
+        let help = match name.to_string().as_str() {
+            "finish" => FINISH_HELP,
+            "guard" => GUARD_HELP,
+            _ => {
+                let message = format!("there is no option `{name}`: {UNKNOWN_HELP}");
+                return Err(syn::Error::new(name.span(), message));
+            }
+        };
+        input.parse::<Token![=]>().map_err(|_| syn::Error::new(name.span(), help))?;
+        let value: LitStr = input.parse().map_err(|error| syn::Error::new(error.span(), help))?;
+        Ok(if name == "guard" {
+            Self::Guard(name.span(), Guard::parse(&value)?)
+        } else {
+            Self::Finish(name.span(), value)
+        })
     }
 }
 
-const UNKNOWN_HELP: &str = "write `finish = \"Driver\"` on the unload routine, or `crate = path` where memtrack has \
-                            another name";
+const UNKNOWN_HELP: &str = "write `guard = \"full\"`, `finish = \"Driver\"` on the unload routine, or `crate = path` \
+                            where memtrack has another name";
 const CRATE_HELP: &str = "write `crate = path`, with the path under which this crate knows memtrack";
+const GUARD_HELP: &str = "write `guard = \"tail\"`, `guard = \"full\"` or `guard = \"none\"`";
 const FINISH_HELP: &str = "write `finish = \"Driver\"`, with the name that the leak report is to carry";
 
 impl Parse for Options {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let mut krate = None;
         let mut finish = None;
+        let mut guard = None;
         for option in Punctuated::<Opt, Token![,]>::parse_terminated(input)? {
             let (span, again) = match option {
                 Opt::Krate(span, path) => (span, krate.replace(path).is_some()),
                 Opt::Finish(span, name) => (span, finish.replace(name).is_some()),
+                Opt::Guard(span, chosen) => (span, guard.replace(chosen).is_some()),
             };
             if again {
                 return Err(syn::Error::new(span, "this option is given twice: leave one of them out"));
             }
         }
-        Ok(Self { krate, finish })
+        Ok(Self { krate, finish, guard })
     }
 }
 

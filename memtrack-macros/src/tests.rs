@@ -31,7 +31,7 @@ fn flat(tokens: TokenStream) -> Vec<String> {
     tokens.into_iter().flat_map(flat).collect()
 }
 
-/// The names of the pool functions that the expansion of `item` tracks, in order; a free is told by its callee.
+/// The names of the pool functions that the expansion of `item` tracks, in order.
 fn tracked(item: &str) -> Vec<String> {
     let text = on("", item).to_string();
     assert!(!text.contains("compile_error"), "{text}");
@@ -40,8 +40,6 @@ fn tracked(item: &str) -> Vec<String> {
         let rest = &text[place + ":: __private :: ".len()..];
         if let Some(function) = rest.strip_prefix("Function :: ") {
             found.push(function.split(' ').next().unwrap_or_default().to_owned());
-        } else if rest.starts_with("release") {
-            found.push("free".to_owned());
         }
     }
     found
@@ -78,6 +76,35 @@ fn a_module_with_a_renamed_memtrack() {
     insta::assert_snapshot!(pretty(on("crate = crate::tools::mt", item)));
 }
 
+/// The guards that the expansion of `item` chooses, in order.
+fn guards(options: &str, item: &str) -> Vec<String> {
+    let text = on(options, item).to_string();
+    let chosen = |rest: &str| {
+        let some = rest.strip_prefix("Some (:: memtrack :: __private :: Guard :: ")?;
+        Some(some.split(')').next()?.trim().to_owned())
+    };
+    text.split(":: core :: option :: Option :: ")
+        .skip(1)
+        .map(|rest| chosen(rest).unwrap_or_else(|| "driver's".to_owned()))
+        .collect()
+}
+
+#[test]
+fn the_innermost_attribute_chooses_the_guard() {
+    let item = "mod m {
+        fn a() { ExAllocatePool(a, b) }
+        #[memtrack::instrument(guard = \"full\")] impl S {
+            fn b() { ExAllocatePool(a, b) }
+            #[memtrack::instrument(guard = \"none\")] fn c() { ExAllocatePool(a, b) }
+            #[memtrack::instrument] fn d() { ExAllocatePool(a, b) }
+        }
+        fn e() { ExAllocatePool(a, b) }
+    }";
+    assert_eq!(guards("", item), ["driver's", "Full", "None", "Full", "driver's"]);
+    assert_eq!(guards("guard = \"tail\"", item), ["Tail", "Full", "None", "Full", "Tail"]);
+    assert_eq!(guards("guard = \"full\"", "fn f() { ExAllocatePool(a, b) }"), ["Full"]);
+}
+
 #[test]
 fn an_unload_routine() {
     let item = "extern \"C\" fn unload(_: *mut D) { if early { return; } drop(x) }";
@@ -102,10 +129,9 @@ fn an_unload_routine_whose_result_has_no_name() {
 fn every_function_of_the_catalog_is_rewritten() {
     for function in catalog::FUNCTIONS {
         let arguments = vec!["x"; function.arguments].join(", ");
-        let expected = if function.name.starts_with("ExFree") { "free" } else { function.name };
         for path in ["", "ntddk::", "wdk_sys::ntddk::", "self::", "super::", "::a::b::"] {
             let call = format!("fn f() {{ {path}{}({arguments}); }}", function.name);
-            assert_eq!(tracked(&call), [expected], "{call}");
+            assert_eq!(tracked(&call), [function.name], "{call}");
         }
     }
 }
@@ -138,15 +164,15 @@ fn what_only_looks_like_a_pool_call_stays() {
 #[test]
 fn a_wrapper_of_a_kernels_name_is_tracked_where_it_is_called() {
     let wrapper = "mod m { fn ExFreePool(p: P) { ntddk::ExFreePool(p) } fn f() { ExFreePool(p); self::ExFreePool(p) } }";
-    assert_eq!(tracked(wrapper), ["free", "free"]);
+    assert_eq!(tracked(wrapper), ["ExFreePool", "ExFreePool"]);
     let other = "mod m { fn ExFreePool() { ntddk::ExFreePool(p) } fn f() { ExFreePool() } }";
-    assert_eq!(tracked(other), ["free"], "another function of that name");
+    assert_eq!(tracked(other), ["ExFreePool"], "another function of that name");
     let method = "mod m { impl K { fn ExFreePoolWithTag(&self, p: P) { ntddk::ExFreePool(p) } } \
                   fn f() { K::ExFreePoolWithTag(&k, p) } }";
-    assert_eq!(tracked(method), ["free"], "a method, called by its path");
+    assert_eq!(tracked(method), ["ExFreePool"], "a method, called by its path");
     assert_eq!(
         tracked("impl K { fn ExFreePool(&self, p: P) { ntddk::ExFreePool(p) } }"),
-        ["free"],
+        ["ExFreePool"],
         "a method"
     );
 }
@@ -179,9 +205,9 @@ fn calls_are_found_wherever_code_runs() {
         "fn f() { r#ExFreePool(p) }",
         "fn f() { ntddk::r#ExFreePool(p) }",
     ] {
-        assert_eq!(tracked(item), ["free"], "{item}");
+        assert_eq!(tracked(item), ["ExFreePool"], "{item}");
     }
-    assert_eq!(tracked("fn f() { ExFreePool(ExAllocatePool(a, b)) }"), ["free", "ExAllocatePool"]);
+    assert_eq!(tracked("fn f() { ExFreePool(ExAllocatePool(a, b)) }"), ["ExFreePool", "ExAllocatePool"]);
 }
 
 #[test]
@@ -203,7 +229,7 @@ fn renames_are_followed_to_where_they_hold() {
         "mod m { use x::deallocate as ExFreePool; fn f() { ExFreePool(p) } }",
         "fn f() { let ExFreePool = resolve(); ExFreePool(p) }",
     ] {
-        assert_eq!(tracked(item), ["free"], "{item}");
+        assert_eq!(tracked(item), ["ExFreePool"], "{item}");
     }
     let swapped = "mod m { use a::ExAllocatePool as ExFreePoolWithTag; fn f() { ExFreePoolWithTag(a, b) } }";
     assert_eq!(tracked(swapped), ["ExAllocatePool"]);
@@ -224,7 +250,7 @@ fn renames_are_not_followed_where_something_hides_them() {
         assert_eq!(tracked(&item), [] as [&str; 0], "{item}");
     }
     let after = "mod m { use a::ExFreePool as free; fn f() { if let Some(free) = g {} free(p) } }";
-    assert_eq!(tracked(after), ["free"]);
+    assert_eq!(tracked(after), ["ExFreePool"]);
     let circle = "mod m { use n::x; mod n { pub use super::x; } fn f() { x(p) } }";
     assert_eq!(tracked(circle), [] as [&str; 0]);
 }
@@ -252,8 +278,8 @@ fn skip_leaves_alone_and_goes() {
         assert_eq!(left, flat(tokens(&plain)));
         assert_eq!(fallback::off(tokens(""), tokens(item)).to_string(), tokens(&plain).to_string());
     }
-    assert_eq!(tracked("fn f() { #[memtrack::skip] ExFreePool(p); ExFreePool(q); }"), ["free"]);
-    assert_eq!(tracked("mod m { #[other::skip] fn f() { ExFreePool(p) } }"), ["free"]);
+    assert_eq!(tracked("fn f() { #[memtrack::skip] ExFreePool(p); ExFreePool(q); }"), ["ExFreePool"]);
+    assert_eq!(tracked("mod m { #[other::skip] fn f() { ExFreePool(p) } }"), ["ExFreePool"]);
     let helper = "mod m { #[derive(D)] struct S { #[skip] a: u8 } #[skip] fn f() {} }";
     assert_eq!(flat(on("", helper)), flat(tokens(helper)), "somebody else's");
     assert_eq!(fallback::off(tokens(""), tokens(helper)).to_string(), tokens(helper).to_string());
@@ -274,7 +300,7 @@ fn an_attribute_inside_is_done_once() {
     let text = on("", inner).to_string();
     assert!(!text.contains("instrument"), "{text}");
     assert_eq!(text.matches("Finish").count(), 1);
-    assert_eq!(tracked(inner), ["free"]);
+    assert_eq!(tracked(inner), ["ExFreePool"]);
 
     let text = on("crate = ::mt", "mod m { #[mt::instrument(finish = \"F\")] fn f() {} }").to_string();
     assert!(text.contains(":: mt :: __private :: Finish"), "it knows memtrack as the outer one does: {text}");
@@ -331,7 +357,19 @@ fn mistakes_are_answered_with_what_to_write() {
         ("crate = \"memtrack\"", "fn f() {}", "write `crate = path`"),
         ("", "fn ExFreePool(p: P) { ntddk::ExFreePool(p) }", "on the code that calls it"),
         ("", "m! {}", "cannot see into a macro"),
-        ("finsh = \"F\"", "fn f() {}", "there is no option `finsh`: write `finish = \"Driver\"`"),
+        (
+            "finsh = \"F\"",
+            "fn f() {}",
+            "there is no option `finsh`: write `guard = \"full\"`, `finish = \"Driver\"`",
+        ),
+        (
+            "guard = \"head\"",
+            "fn f() {}",
+            "there is no guard \"head\": write `guard = \"tail\"`, `guard = \"full\"` or",
+        ),
+        ("guard = full", "fn f() {}", "write `guard = \"tail\"`"),
+        ("guard", "fn f() {}", "write `guard = \"tail\"`"),
+        ("guard = \"full\", guard = \"none\"", "fn f() {}", "given twice"),
         ("finish", "fn f() {}", "write `finish = \"Driver\"`"),
         ("finish = Filemon", "fn f() {}", "write `finish = \"Driver\"`"),
         ("finish = \"F\"", "mod m {}", "on the unload routine itself"),
@@ -339,7 +377,7 @@ fn mistakes_are_answered_with_what_to_write() {
         ("finish = \"F\"", "const fn f() {}", "on the unload routine that the kernel calls"),
         ("finish = \"F\", finish = \"G\"", "fn f() {}", "given twice"),
         ("crate", "fn f() {}", "write `crate = path`"),
-        ("12", "fn f() {}", "write `finish = \"Driver\"`"),
+        ("12", "fn f() {}", "write `guard = \"full\"`, `finish = \"Driver\"`"),
         ("", "fn f() { let = ; }", "memtrack cannot read this item"),
         ("", "fn f( {}", "memtrack cannot read this item"),
     ] {
@@ -364,7 +402,7 @@ fn fragments_of_macros_are_read() {
     let item = quote!(fn f() { #block unsafe { #call } #callee(p) });
     let text = expand::on(TokenStream::new(), item).to_string();
     assert!(!text.contains("compile_error"), "{text}");
-    assert_eq!(text.matches("release").count(), 2, "{text}");
+    assert_eq!(text.matches("__private :: free").count(), 2, "{text}");
 }
 
 #[test]

@@ -1,11 +1,16 @@
-//! The books of one driver: sites, ledger and pools, which change together or not at all.
+//! The books of one driver: sites, ledger, quarantines and figures, which change together or not at all.
 //!
-//! Everything here happens under the tracker's lock, and nothing here calls the kernel.
+//! Everything here happens under the tracker's lock, and nothing here calls the kernel or touches a driver's memory.
 
+use core::panic::Location;
 use core::ptr::NonNull;
 
-use crate::ledger::{Block, Inserted, Ledger};
-use crate::pool::Pool;
+use crate::block::{Live, Standing, State, Ticket};
+use crate::ledger::{Block, Cursor, Inserted, Ledger};
+use crate::platform::{DISPATCH_LEVEL, Irql};
+use crate::pool::{Function, Pool, Tag};
+use crate::quarantine::{Freed, GiveBack, Quarantine, Stage};
+use crate::settings;
 use crate::site::{Detached, Key, Sites};
 use crate::slab::Chunks;
 use crate::stats::{SiteStats, Stats};
@@ -17,12 +22,15 @@ pub(crate) enum Shortage {
     Entries(usize),
     /// Only a wish: the ledger goes on without, slower.
     Buckets(usize),
+    Quarantine(Pool, usize),
 }
 
 impl Shortage {
     pub(crate) fn bytes(self) -> usize {
         match self {
-            Self::Sites(bytes) | Self::Entries(bytes) | Self::Buckets(bytes) => bytes,
+            Self::Sites(bytes) | Self::Entries(bytes) | Self::Buckets(bytes) | Self::Quarantine(_, bytes) => {
+                bytes
+            }
         }
     }
 }
@@ -39,16 +47,85 @@ pub(crate) struct Closed {
     pub(crate) stats: Stats,
     pub(crate) sites: Detached,
     pub(crate) ledger_memory: [Chunks; 2],
+    pub(crate) rings: [Option<NonNull<u8>>; 2],
+}
+
+/// A free that the driver asks for.
+#[derive(Clone, Copy)]
+pub(crate) struct Release {
+    pub(crate) address: usize,
+    pub(crate) location: &'static Location<'static>,
+    pub(crate) function: Function,
+    pub(crate) tag: Tag,
+    /// How to free the block later, where that is possible.
+    pub(crate) give_back: Option<GiveBack>,
+    pub(crate) irql: Irql,
+}
+
+/// What the books knew of a block that the driver frees.
+pub(crate) enum Taken {
+    /// Nothing.
+    Stranger,
+    /// It was freed already.
+    Again(Key, Freed),
+    /// Somebody reads it, and it cannot be held until they are done: try again.
+    InUse,
+    /// It was live, and is no longer.
+    Live {
+        key: Key,
+        live: Live,
+        /// The record under which it is held.
+        held: Option<Ticket>,
+        /// A block that has to leave for it.
+        leaving: Option<Leaving>,
+    },
+}
+
+/// A block on its way out of a quarantine.
+#[derive(Clone, Copy)]
+pub(crate) struct Leaving {
+    pub(crate) key: Key,
+    pub(crate) freed: Freed,
+    /// Whether it was filled with poison.
+    pub(crate) poisoned: bool,
+    ticket: Ticket,
+}
+
+/// A block to be looked at. It is pinned until that is done, but for a live one of nonpaged pool, which is looked at
+/// under the lock.
+#[derive(Clone, Copy)]
+pub(crate) struct Suspect {
+    pub(crate) address: usize,
+    pub(crate) key: Key,
+    pub(crate) live: Live,
+    /// Its record, where it was freed.
+    pub(crate) freed: Option<(Ticket, Freed)>,
 }
 
 pub(crate) struct Books {
     sites: Sites,
     ledger: Ledger,
+    nonpaged: Quarantine,
+    paged: Quarantine,
+    bounds: [settings::Quarantine; 2],
+    largest: usize,
     stats: Stats,
 }
 
 impl Books {
-    pub(crate) const EMPTY: Self = Self { sites: Sites::EMPTY, ledger: Ledger::EMPTY, stats: Stats::ZERO };
+    pub(crate) const EMPTY: Self = Self {
+        sites: Sites::EMPTY,
+        ledger: Ledger::EMPTY,
+        nonpaged: Quarantine::EMPTY,
+        paged: Quarantine::EMPTY,
+        bounds: [settings::Settings::new().nonpaged, settings::Settings::new().paged],
+        largest: 0,
+        stats: Stats::ZERO,
+    };
+
+    pub(crate) fn set_bounds(&mut self, nonpaged: settings::Quarantine, paged: settings::Quarantine) {
+        self.bounds = [nonpaged, paged];
+    }
 
     /// Writes an allocation down. `Err` asks for memory and has changed nothing that counts; `Ok` may come
     /// with a wish for more buckets.
@@ -56,14 +133,16 @@ impl Books {
         &mut self,
         key: &Key,
         address: usize,
-        bytes: usize,
+        live: Live,
     ) -> Result<Option<Shortage>, Shortage> {
         let site = self.sites.intern(key).map_err(Shortage::Sites)?;
-        match self.ledger.insert(address, Block { site, bytes }) {
+        match self.ledger.insert(address, Block { site, state: live.into() }) {
             Inserted::NeedsMemory(bytes) => return Err(Shortage::Entries(bytes)),
             Inserted::Done { replaced: Some(vanished) } => self.vanishes(vanished),
             Inserted::Done { replaced: None } => {}
         }
+        let bytes = live.bytes();
+        self.largest = self.largest.max(bytes);
         self.sites.at(site).figures.allocated(bytes as u64);
         if let Some(pool) = self.stats.pool_mut(key.pool) {
             pool.allocated(bytes as u64);
@@ -71,22 +150,277 @@ impl Books {
         Ok(self.ledger.wants_buckets().map(Shortage::Buckets))
     }
 
-    /// Strikes the block at `address` out. A block that the ledger does not hold is counted as foreign.
-    pub(crate) fn freed(&mut self, address: usize) {
-        match self.ledger.remove(address) {
-            Some(block) => self.leaves(block),
-            None => self.stats.foreign_frees += 1,
+    /// Strikes the block that the driver frees out, or writes down that it was freed. `Err` asks for memory and has
+    /// changed nothing; with `may_remember` false it asks for none, and the block is neither held nor remembered.
+    pub(crate) fn take(&mut self, release: &Release, may_remember: bool) -> Result<Taken, Shortage> {
+        let Release { address, irql, .. } = *release;
+        let Some(block) = self.ledger.find(address).copied() else { return Ok(Taken::Stranger) };
+        let key = self.sites.key(block.site);
+        let live = match block.state.standing() {
+            Standing::Live(live) => live,
+            Standing::Freed(pool, ticket) => {
+                let freed = self.quarantine(pool).at(ticket).copied();
+                return Ok(freed.map_or(Taken::Stranger, |freed| Taken::Again(key, freed)));
+            }
+        };
+        let Some(stage) = self.stage(release, &key, live, may_remember) else { return Ok(Taken::InUse) };
+        let mut held = None;
+        if stage == Stage::Gone {
+            self.ledger.remove(address);
+        } else {
+            let Release { location, function, tag, give_back, .. } = *release;
+            let freed = Freed { address, live, location, function, tag, give_back, stage };
+            let quarantine = self.quarantine(key.pool);
+            let ticket = quarantine
+                .enter(freed)
+                .ok_or_else(|| Shortage::Quarantine(key.pool, quarantine.wants().unwrap_or_default()))?;
+            if let Some(block) = self.ledger.find(address) {
+                block.state = State::freed(key.pool, ticket);
+            }
+            held = (stage == Stage::Entering).then_some(ticket);
+        }
+        self.leaves(block, live);
+        Ok(Taken::Live { key, live, held, leaving: self.leaving(irql) })
+    }
+
+    /// What becomes of a live block that is freed; `None` while it is pinned and cannot be held.
+    fn stage(&mut self, release: &Release, key: &Key, live: Live, may_remember: bool) -> Option<Stage> {
+        let bounds = self.bounds(key.pool);
+        let body = live.body(release.address);
+        let fits =
+            bounds.blocks > 0 && body.layout.total(body.bytes).is_some_and(|bytes| bytes <= bounds.bytes);
+        // Where it may not be touched, or not yet go, it is held whatever the bounds say.
+        let must = live.is_pinned() || !may_touch(key.pool, release.irql);
+        let can = release.give_back.is_some() && !live.is_secure() && may_remember;
+        if can && (fits || must) {
+            Some(Stage::Entering)
+        } else if live.is_pinned() {
+            None
+        } else if bounds.blocks > 0 && may_remember {
+            Some(Stage::Remembered)
+        } else {
+            Some(Stage::Gone)
         }
     }
 
+    /// The block of this record is ready to be held; false if the books were closed since it was taken.
+    pub(crate) fn settle(&mut self, pool: Pool, ticket: Ticket, live: Live, poisoned: bool) -> bool {
+        match self.quarantine(pool).at(ticket) {
+            Some(freed) => {
+                // Who pinned it in the meantime unpins it.
+                freed.live = live.pinned(freed.live.is_pinned());
+                freed.stage = Stage::Held { poisoned };
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The next block that has to leave so that the quarantines keep their bounds, if one has to and may.
+    pub(crate) fn leaving(&mut self, irql: Irql) -> Option<Leaving> {
+        self.leaving_beyond(irql, self.bounds)
+    }
+
+    /// The next block to leave quarantines that are to be empty.
+    pub(crate) fn leaving_all(&mut self, irql: Irql) -> Option<Leaving> {
+        self.leaving_beyond(irql, [settings::Quarantine::OFF; 2])
+    }
+
+    fn leaving_beyond(&mut self, irql: Irql, bounds: [settings::Quarantine; 2]) -> Option<Leaving> {
+        for (pool, bounds) in [Pool::NonPaged, Pool::Paged].into_iter().zip(bounds) {
+            if !may_touch(pool, irql) {
+                continue;
+            }
+            while let Some(ticket) = self.quarantine(pool).surplus(bounds) {
+                let quarantine = self.quarantine(pool);
+                let Some(freed) = quarantine.at(ticket).copied() else { break };
+                if let Stage::Held { poisoned } = freed.stage {
+                    quarantine.leaves(ticket);
+                    if let Some(block) = self.ledger.find(freed.address).copied() {
+                        return Some(Leaving { key: self.sites.key(block.site), freed, poisoned, ticket });
+                    }
+                }
+                self.dismiss(pool, ticket);
+            }
+        }
+        None
+    }
+
+    /// The block's memory is about to be the kernel's again.
+    pub(crate) fn left(&mut self, leaving: &Leaving) {
+        self.dismiss(leaving.key.pool, leaving.ticket);
+    }
+
+    /// Forgets a record, and the block in the ledger if it is still that one.
+    pub(crate) fn dismiss(&mut self, pool: Pool, ticket: Ticket) {
+        let Some(address) = self.quarantine(pool).at(ticket).map(|freed| freed.address) else { return };
+        self.quarantine(pool).remove(ticket);
+        let standing = self.ledger.find(address).map(|block| block.state.standing());
+        if standing == Some(Standing::Freed(pool, ticket)) {
+            self.ledger.remove(address);
+        }
+    }
+
+    /// The block that was taken was not the one that was written down: that one had been freed by code that is not
+    /// annotated, and this one is somebody else's.
+    pub(crate) fn was_anothers(&mut self, key: &Key, held: Option<Ticket>) {
+        if let Some(ticket) = held {
+            self.dismiss(key.pool, ticket);
+        }
+        self.stats.foreign_frees += 1;
+        self.stats.vanished_blocks += 1;
+        if let Ok(site) = self.sites.intern(key) {
+            self.sites.at(site).vanished_blocks += 1;
+        }
+    }
+
+    pub(crate) fn foreign_free(&mut self) {
+        self.stats.foreign_frees += 1;
+    }
+
+    pub(crate) fn violation(&mut self) {
+        self.stats.violations += 1;
+    }
+
+    /// The live block that has `address` inside of it, among those that start at `starts`.
+    pub(crate) fn around(
+        &mut self,
+        address: usize,
+        mut starts: impl Iterator<Item = usize>,
+    ) -> Option<(Key, usize, Live)> {
+        starts.find_map(|start| {
+            let block = self.ledger.find(start).copied()?;
+            self.holds(block, start, address)
+        })
+    }
+
+    /// The same among the next `count` blocks of the ledger.
+    pub(crate) fn next_around(
+        &mut self,
+        address: usize,
+        cursor: &mut Cursor,
+        count: usize,
+    ) -> Option<(Key, usize, Live)> {
+        (0..count).find_map(|_| {
+            let (start, block) = self.ledger.next(cursor)?;
+            self.holds(block, start, address)
+        })
+    }
+
+    fn holds(&mut self, block: Block, start: usize, address: usize) -> Option<(Key, usize, Live)> {
+        match block.state.standing() {
+            Standing::Live(live) if address.wrapping_sub(start) < live.bytes() => {
+                Some((self.sites.key(block.site), start, live))
+            }
+            _ => None,
+        }
+    }
+
+    /// Blocks in the ledger.
+    pub(crate) fn blocks(&self) -> usize {
+        self.ledger.blocks()
+    }
+
+    /// The largest block that was ever recorded, in bytes.
+    pub(crate) fn largest(&self) -> usize {
+        self.largest
+    }
+
+    /// The next block after `cursor` that has something to be looked at, pinned.
+    pub(crate) fn next_suspect(&mut self, cursor: &mut Cursor, irql: Irql) -> Option<Suspect> {
+        while let Some((address, block)) = self.ledger.next(cursor) {
+            let key = self.sites.key(block.site);
+            if !may_touch(key.pool, irql) {
+                continue;
+            }
+            match block.state.standing() {
+                Standing::Live(live) if live.is_guarded() && !live.is_pinned() => {
+                    if matches!(key.pool, Pool::Paged) {
+                        self.mark(address, |live| live.pinned(true));
+                    }
+                    return Some(Suspect { address, key, live, freed: None });
+                }
+                Standing::Freed(pool, ticket) => {
+                    let freed = self.quarantine(pool).at(ticket).copied();
+                    let held = freed.filter(|freed| {
+                        matches!(freed.stage, Stage::Held { poisoned: true }) && !freed.live.is_pinned()
+                    });
+                    if let Some(freed) = held {
+                        self.mark(address, |live| live.pinned(true));
+                        return Some(Suspect {
+                            address,
+                            key,
+                            live: freed.live,
+                            freed: Some((ticket, freed)),
+                        });
+                    }
+                }
+                Standing::Live(_) => {}
+            }
+        }
+        None
+    }
+
+    /// Whether the driver still has this block.
+    pub(crate) fn is_live(&mut self, suspect: &Suspect) -> bool {
+        let standing = self.ledger.find(suspect.address).map(|block| block.state.standing());
+        matches!(standing, Some(Standing::Live(live)) if live.reported(false) == suspect.live.reported(false))
+    }
+
+    /// Notes that the block was found broken; true for who is first to say so.
+    pub(crate) fn report(&mut self, address: usize) -> bool {
+        let first = self.live_at(address).is_some_and(|live| !live.is_reported());
+        self.mark(address, |live| live.reported(true));
+        first
+    }
+
+    /// Lets go of a block that was pinned.
+    pub(crate) fn unpin(&mut self, address: usize) {
+        self.mark(address, |live| live.pinned(false));
+    }
+
+    fn live_at(&mut self, address: usize) -> Option<Live> {
+        match self.ledger.find(address)?.state.standing() {
+            Standing::Live(live) => Some(live),
+            Standing::Freed(pool, ticket) => self.quarantine(pool).at(ticket).map(|freed| freed.live),
+        }
+    }
+
+    fn mark(&mut self, address: usize, mark: impl Fn(Live) -> Live) {
+        let Some(block) = self.ledger.find(address) else { return };
+        match block.state.standing() {
+            Standing::Live(live) => block.state = mark(live).into(),
+            Standing::Freed(pool, ticket) => {
+                if let Some(freed) = self.quarantine(pool).at(ticket) {
+                    freed.live = mark(freed.live);
+                }
+            }
+        }
+    }
+
+    /// Counts one more walk through the ledger, or one less.
+    pub(crate) fn walk(&mut self, begins: bool) {
+        self.ledger.walk(begins);
+    }
+
+    /// The kernel has given the address of a block out again.
     fn vanishes(&mut self, block: Block) {
-        self.leaves(block);
+        match block.state.standing() {
+            Standing::Live(live) => self.leaves(block, live),
+            Standing::Freed(pool, ticket) => {
+                let stage = self.quarantine(pool).at(ticket).map(|freed| freed.stage);
+                self.quarantine(pool).remove(ticket);
+                if stage.is_none_or(|stage| stage == Stage::Remembered) {
+                    return;
+                }
+            }
+        }
         self.sites.at(block.site).vanished_blocks += 1;
         self.stats.vanished_blocks += 1;
     }
 
-    fn leaves(&mut self, block: Block) {
-        let bytes = block.bytes as u64;
+    fn leaves(&mut self, block: Block, live: Live) {
+        let bytes = live.bytes() as u64;
         let site = self.sites.at(block.site);
         site.figures.freed(bytes);
         let pool = site.pool;
@@ -125,18 +459,32 @@ impl Books {
     /// How things stand in `pool`, which has refused.
     pub(crate) fn exhaustion(&self, pool: Pool) -> Exhaustion {
         let holders = self.sites.iter().filter(|site| site.pool == pool && site.figures.curr_blocks > 0);
-        Exhaustion { stats: self.stats, holder: holders.max_by_key(|site| site.figures.curr_bytes).copied() }
+        Exhaustion {
+            stats: self.stats(),
+            holder: holders.max_by_key(|site| site.figures.curr_bytes).copied(),
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.stats
+        let (nonpaged, paged) = (self.nonpaged.held(), self.paged.held());
+        Stats { held_blocks: nonpaged.0 + paged.0, held_bytes: nonpaged.1 + paged.1, ..self.stats }
     }
 
     pub(crate) fn sites(&self) -> &Sites {
         &self.sites
     }
 
-    /// Takes memory in for what was short of it. Returns it if another processor was faster.
+    fn quarantine(&mut self, pool: Pool) -> &mut Quarantine {
+        if matches!(pool, Pool::Paged) { &mut self.paged } else { &mut self.nonpaged }
+    }
+
+    fn bounds(&self, pool: Pool) -> settings::Quarantine {
+        let [nonpaged, paged] = self.bounds;
+        if matches!(pool, Pool::Paged) { paged } else { nonpaged }
+    }
+
+    /// Takes memory in for what was short of it. Returns what is not needed: the memory, if another processor was
+    /// faster, or what it stands in for.
     ///
     /// # Safety
     ///
@@ -149,12 +497,26 @@ impl Books {
             Shortage::Entries(bytes) => unsafe { self.ledger.adopt_entries(memory, bytes) },
             // SAFETY: handed on.
             Shortage::Buckets(bytes) => unsafe { self.ledger.adopt_buckets(memory, bytes) },
+            // SAFETY: handed on.
+            Shortage::Quarantine(pool, bytes) => unsafe { self.quarantine(pool).adopt(memory, bytes) },
         }
     }
 
-    /// Closes the books: what was in them is the caller's, and they are as new.
+    /// Closes the books: what was in them is the caller's, and they are as new. The bounds stay.
     pub(crate) fn close(&mut self) -> Closed {
-        let stats = core::mem::replace(&mut self.stats, Stats::ZERO);
-        Closed { stats, sites: self.sites.detach(), ledger_memory: self.ledger.detach() }
+        let stats = self.stats();
+        self.stats = Stats::ZERO;
+        self.largest = 0;
+        Closed {
+            stats,
+            sites: self.sites.detach(),
+            ledger_memory: self.ledger.detach(),
+            rings: [self.nonpaged.detach(), self.paged.detach()],
+        }
     }
+}
+
+/// Whether memory of this pool may be touched, allocated and freed at this IRQL: paged memory below DISPATCH_LEVEL.
+pub(crate) fn may_touch(pool: Pool, irql: Irql) -> bool {
+    irql < DISPATCH_LEVEL || !matches!(pool, Pool::Paged)
 }

@@ -1,4 +1,4 @@
-//! The ledger: which blocks are live, found by the address that the driver holds.
+//! The ledger: which blocks are live, and which were freed lately, found by the address that the driver holds.
 //!
 //! It is a hash table that grows one bucket at a time (linear hashing), so that no single allocation pays for
 //! moving many blocks while the lock is held. Each block costs one [`Entry`] of 32 bytes, and buckets between 8
@@ -7,16 +7,16 @@
 use core::mem::size_of;
 use core::ptr::{self, NonNull};
 
+use crate::block::State;
 use crate::site::SiteRef;
 use crate::slab::{CHUNK_HEAD, Chunks, Slab};
 
-/// What the ledger knows of a live block.
+/// What the ledger knows of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
     /// Where it was allocated; its function, tag and pool stand there too.
     pub(crate) site: SiteRef,
-    /// The size that the driver asked for.
-    pub(crate) bytes: usize,
+    pub(crate) state: State,
 }
 
 #[derive(Clone, Copy)]
@@ -57,6 +57,15 @@ pub(crate) struct Ledger {
     /// As many ones as it takes to count the buckets in use.
     mask: usize,
     blocks: usize,
+    /// How many walks are under way.
+    walks: usize,
+}
+
+/// How far a walk through the ledger has come.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Cursor {
+    bucket: usize,
+    address: usize,
 }
 
 impl Ledger {
@@ -69,6 +78,7 @@ impl Ledger {
         buckets: FIRST,
         mask: FIRST - 1,
         blocks: 0,
+        walks: 0,
     };
 
     /// Writes down that `block` lives at `address`.
@@ -87,10 +97,54 @@ impl Ledger {
         // SAFETY: as above; the entry's `next` is what stood there.
         unsafe { *bucket = Some(entry) };
         self.blocks += 1;
-        if self.blocks > self.buckets && self.buckets < self.buckets_held {
+        if self.blocks > self.buckets && self.buckets < self.buckets_held && self.walks == 0 {
             self.split();
         }
         Inserted::Done { replaced: None }
+    }
+
+    /// The block that starts at `address`.
+    pub(crate) fn find(&mut self, address: usize) -> Option<&mut Block> {
+        let bucket = self.bucket(self.index(address));
+        // SAFETY: the bucket lies in memory of the ledger's.
+        let entry = find(unsafe { *bucket }, address)?;
+        // SAFETY: entries in a bucket are live, and `&mut self` makes this the only way to them.
+        Some(unsafe { &mut (*entry.as_ptr()).block })
+    }
+
+    /// The next block after `cursor`, in an order that growth of the table does not change while it is walked (see
+    /// [`walk`](Self::walk)): each block that is there all the while comes once.
+    pub(crate) fn next(&mut self, cursor: &mut Cursor) -> Option<(usize, Block)> {
+        while cursor.bucket < self.buckets {
+            let bucket = self.bucket(cursor.bucket);
+            // SAFETY: the bucket lies in memory of the ledger's.
+            let mut link = unsafe { *bucket };
+            let mut next: Option<(usize, Block)> = None;
+            while let Some(entry) = link {
+                // SAFETY: entries of a chain are live.
+                let Entry { address, block, next: further } = unsafe { *entry.as_ptr() };
+                if address > cursor.address && next.is_none_or(|(least, _)| address < least) {
+                    next = Some((address, block));
+                }
+                link = further;
+            }
+            if let Some((address, _)) = next {
+                cursor.address = address;
+                return next;
+            }
+            *cursor = Cursor { bucket: cursor.bucket + 1, address: 0 };
+        }
+        None
+    }
+
+    /// How many blocks there are.
+    pub(crate) fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Counts one more walk, or one less. While there is any, the table does not grow.
+    pub(crate) fn walk(&mut self, begins: bool) {
+        self.walks = if begins { self.walks.saturating_add(1) } else { self.walks.saturating_sub(1) };
     }
 
     /// Strikes the block at `address` out and returns it; `None` if no live block starts there.

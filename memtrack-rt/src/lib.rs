@@ -1,9 +1,10 @@
 //! The runtime of memtrack: who allocated which block of pool, counted by source line.
 //!
-//! A [`Tracker`] keeps the books of one driver. Every tracked allocation opens a [`Request`], asks the
-//! kernel, and tells the request what the kernel gave; every tracked free tells the tracker first and the
-//! kernel second. Between the two the block stands in the ledger, under the [`Location`] that asked for it.
-//! Reports read the same books and leave through the platform's debug output.
+//! A [`Tracker`] keeps the books of one driver. Every tracked allocation asks the kernel, for some bytes more, signs
+//! them, and writes down what the kernel gave; every tracked free strikes the block out first, looks at what was
+//! signed, and holds the block for a while or gives it to the kernel. Between the two the block stands in the
+//! ledger, under the [`Location`] that asked for it. Reports read the same books and leave through the platform's
+//! debug output.
 //!
 //! Drivers do not use this crate by name: the package `memtrack` holds the tracker and re-exports what a
 //! driver author may name. It is a crate of its own so that the runtime can be read, tested and checked
@@ -17,23 +18,36 @@
 //! `DbgPrint`, is made while it is held.
 #![no_std]
 
+mod arguments;
+mod block;
 mod books;
+mod extension;
+mod guard;
 mod ledger;
 mod platform;
 mod pool;
+mod quarantine;
+mod release;
 mod report;
+mod request;
+mod settings;
 mod sink;
 mod site;
 mod slab;
 mod snapshot;
 mod stats;
+mod sweep;
 mod tracker;
+mod violation;
 mod word;
 
 pub use core::panic::Location;
 
-pub use platform::{Irql, Platform, SpinLock};
+pub use arguments::Arguments;
+pub use guard::Guard;
+pub use platform::{Irql, Platform, SpinLock, Tenant};
 pub use pool::{Function, Pool, Tag};
+pub use settings::{BUGCHECK, Policy, Quarantine, Settings};
 pub use sink::LINE_MAX;
 pub use stats::{Figures, SiteStats, Stats};
-pub use tracker::{Request, Sites, Tracker};
+pub use tracker::{Sites, Tracker};

@@ -7,6 +7,23 @@ use core::sync::atomic::AtomicUsize;
 /// An interrupt request level, as `KIRQL` has it.
 pub type Irql = u8;
 
+/// The level of spin locks and the dispatcher. At this level and above paged memory may not be touched, and above it
+/// there is no pool.
+pub(crate) const DISPATCH_LEVEL: Irql = 2;
+
+/// What a machine says of the block at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tenant {
+    /// It is the one that was asked for.
+    Same,
+    /// It is another one, which was allocated later.
+    Another,
+    /// No block lives there any more.
+    Nobody,
+    /// The machine cannot tell.
+    Unknown,
+}
+
 /// A spin lock of the machine: one word, zero while free, which only [`Platform::acquire`] and
 /// [`Platform::release`] touch. It is laid out as a `KSPIN_LOCK`.
 #[derive(Debug, Default)]
@@ -34,7 +51,8 @@ impl SpinLock {
 /// The runtime's memory safety rests on an implementation:
 /// - [`acquire`](Self::acquire) excludes every other holder of the same lock until
 ///   [`release`](Self::release), and what one holder wrote is seen by the next;
-/// - [`allocate`](Self::allocate) returns memory that nothing else uses until [`free`](Self::free).
+/// - [`allocate`](Self::allocate) returns memory that nothing else uses until [`free`](Self::free);
+/// - [`tenant`](Self::tenant) says [`Same`](Tenant::Same) of no other block than the one that was stamped so.
 ///
 /// None of the functions may come back into the tracker that called it.
 pub unsafe trait Platform: Sync {
@@ -59,6 +77,37 @@ pub unsafe trait Platform: Sync {
     ///
     /// Called at IRQL <= DISPATCH_LEVEL, with no lock held.
     fn allocate(&self, bytes: usize) -> Option<NonNull<u8>>;
+
+    /// The current IRQL. Called at any.
+    fn irql(&self) -> Irql;
+
+    /// A number that tells the block which the kernel has just given, on this thread, from later ones at its address;
+    /// 0 where the machine has none. Fourteen bits of it are kept.
+    ///
+    /// Called at IRQL <= DISPATCH_LEVEL, with no lock held.
+    fn stamp(&self, _block: usize) -> u16 {
+        0
+    }
+
+    /// Who lives at `block` now: the one that was stamped `stamp`, or another?
+    ///
+    /// Blocks may be freed by code that is not annotated, and their addresses handed out again; a tracker that
+    /// asks is not fooled. Where the answer is [`Unknown`](Tenant::Unknown), it takes the block for the one it knows.
+    ///
+    /// Called at IRQL <= DISPATCH_LEVEL, with no lock held.
+    fn tenant(&self, _block: usize, _stamp: u16) -> Tenant {
+        Tenant::Unknown
+    }
+
+    /// Breaks into a debugger, if one is attached. Called at IRQL <= DISPATCH_LEVEL, with no lock held.
+    fn break_in(&self);
+
+    /// Stops the machine with the code [`BUGCHECK`](crate::BUGCHECK) and these parameters. `line` is the report's
+    /// first line, which the third one is the address of. A simulated machine may unwind instead; one that returns
+    /// lets the driver go on.
+    ///
+    /// Called at any IRQL, with no lock held.
+    fn bugcheck(&self, parameters: [usize; 4], line: &CStr);
 
     /// Gives back what [`allocate`](Self::allocate) returned.
     ///

@@ -122,13 +122,58 @@ impl Function {
     /// The bits are `wdm.h`'s: every paged `POOL_TYPE` is odd, and `POOL_FLAG_PAGED` is `0x100`.
     #[must_use]
     pub const fn pool(self, word: Option<u64>) -> Pool {
-        const POOL_FLAG_PAGED: u64 = 0x100;
         let paged = match (self.names(), word) {
-            (Names::Type, Some(word)) => word & 1 != 0,
+            (Names::Type, Some(word)) => word & PAGED_TYPE != 0,
             (Names::Flags, Some(word)) => word & POOL_FLAG_PAGED != 0,
             (Names::Nothing, _) | (_, None) => return Pool::Unknown,
         };
         if paged { Pool::Paged } else { Pool::NonPaged }
+    }
+}
+
+/// In a `POOL_TYPE`, and in `POOL_FLAGS`.
+const PAGED_TYPE: u64 = 1;
+const CACHE_ALIGNED_TYPE: u64 = 4;
+const NX_TYPE: u64 = 512;
+const POOL_FLAG_CACHE_ALIGNED: u64 = 0x8;
+const POOL_FLAG_NON_PAGED: u64 = 0x40;
+const POOL_FLAG_PAGED: u64 = 0x100;
+
+/// The kernel's page, in bytes: on every processor that Windows 10 and later run on.
+pub(crate) const PAGE: usize = 4096;
+
+impl Function {
+    /// Whether the pool argument asks for a cache line's alignment.
+    pub(crate) const fn is_cache_aligned(self, word: u64) -> bool {
+        match self.names() {
+            Names::Type => word & CACHE_ALIGNED_TYPE != 0,
+            Names::Flags => word & POOL_FLAG_CACHE_ALIGNED != 0,
+            Names::Nothing => false,
+        }
+    }
+
+    /// The pool argument that asks for nonpaged memory, not executable, instead of paged.
+    pub(crate) const fn nonpaged_instead(self, word: u64) -> u64 {
+        match self.names() {
+            Names::Type => (word & !PAGED_TYPE) | NX_TYPE,
+            Names::Flags => (word & !POOL_FLAG_PAGED) | POOL_FLAG_NON_PAGED,
+            Names::Nothing => word,
+        }
+    }
+
+    /// Whether a request for no bytes gets no block: the older functions give one of the smallest size.
+    pub(crate) const fn refuses_nothing(self) -> bool {
+        matches!(self, Self::ExAllocatePool2 | Self::ExAllocatePool3)
+    }
+
+    /// Whether it takes no tag, so that the kernel files its blocks under [`Tag::NONE`].
+    pub(crate) const fn is_untagged(self) -> bool {
+        matches!(self, Self::ExAllocatePool | Self::ExAllocatePoolWithQuota)
+    }
+
+    /// Whether its last two arguments are extended parameters and their number.
+    pub(crate) const fn is_extended(self) -> bool {
+        matches!(self, Self::ExAllocatePool3 | Self::ExFreePool2)
     }
 }
 
@@ -141,6 +186,19 @@ impl fmt::Display for Function {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nonpaged_memory_is_asked_for_in_the_functions_own_words() {
+        for function in Function::ALL.iter().filter(|function| !matches!(function.names(), Names::Nothing)) {
+            for word in 0..0x400 {
+                let instead = function.nonpaged_instead(word);
+                assert_eq!(function.pool(Some(instead)), Pool::NonPaged, "{function} {word:#x}");
+                assert_eq!(function.is_cache_aligned(instead), function.is_cache_aligned(word));
+            }
+        }
+        assert_eq!(Function::ExAllocatePool2.nonpaged_instead(0x102), 0x42);
+        assert_eq!(Function::ExAllocatePoolWithTag.nonpaged_instead(5), 516, "NonPagedPoolNxCacheAligned");
+    }
 
     #[test]
     fn every_pool_type_of_the_header_is_told_apart() {

@@ -2,14 +2,17 @@
 //! [`FORMAT`] changes whenever a line changes its shape.
 
 use crate::books::Exhaustion;
+use crate::guard::Damage;
 use crate::platform::Platform;
-use crate::pool::Pool;
+use crate::pool::{Function, Pool, Tag};
 use crate::sink::{Out, Record};
+use crate::site::Key;
 use crate::snapshot::largest_first;
 use crate::stats::{Figures, SiteStats, Stats};
+use crate::violation::{Act, Case, Caught, Next, Violation};
 
 /// The version of the grammar.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 /// Current and maximum of each pool, in the words of 1998.
 #[inline(never)]
@@ -83,14 +86,14 @@ pub(crate) fn leaks<'s, P: Platform>(
 pub(crate) fn exhausted<P: Platform>(
     out: &Out<'_, P>,
     bytes: Option<usize>,
-    site: &SiteStats,
+    site: &Key,
     refusal: u64,
     said: &Exhaustion,
 ) {
     let mut record = out.record();
     record.line("exhausted ");
     request(&mut record, bytes);
-    place(&mut record, site);
+    place(&mut record, &Place::from(site));
     record.text("  refusal ").number(refusal);
     record.text("; outstanding ").text(Pool::NonPaged.name()).text(" ");
     amount(&mut record, said.stats.nonpaged.curr_blocks, said.stats.nonpaged.curr_bytes);
@@ -99,7 +102,7 @@ pub(crate) fn exhausted<P: Platform>(
     if let Some(holder) = &said.holder {
         record.text("; most held ");
         amount(&mut record, holder.figures.curr_blocks, holder.figures.curr_bytes);
-        place(&mut record, holder);
+        place(&mut record, &Place::from(holder));
     } else {
         record.text("; none held");
     }
@@ -107,11 +110,11 @@ pub(crate) fn exhausted<P: Platform>(
 
 /// The kernel said no, and the tracker has no memory left to keep the site.
 #[inline(never)]
-pub(crate) fn exhausted_nowhere<P: Platform>(out: &Out<'_, P>, bytes: Option<usize>, site: &SiteStats) {
+pub(crate) fn exhausted_nowhere<P: Platform>(out: &Out<'_, P>, bytes: Option<usize>, site: &Key) {
     let mut record = out.record();
     record.line("exhausted ");
     request(&mut record, bytes);
-    place(&mut record, site);
+    place(&mut record, &Place::from(site));
     record.text("  refusal unnumbered: no memory for the site");
 }
 
@@ -131,22 +134,51 @@ fn heading<P: Platform>(record: &mut Record<'_, P>, what: &str, name: &str) {
 fn site<P: Platform>(record: &mut Record<'_, P>, what: &str, site: &SiteStats) {
     record.line(what).text(" ");
     amount(record, site.figures.curr_blocks, site.figures.curr_bytes);
-    place(record, site);
+    place(record, &Place::from(site));
 }
 
-fn place<P: Platform>(record: &mut Record<'_, P>, site: &SiteStats) {
-    record
-        .text("  ")
-        .foreign(site.file)
-        .text(":")
-        .number(site.line.into())
-        .text(":")
-        .number(site.column.into());
-    record.text("  ").text(site.function.name()).text(" '");
-    for byte in site.tag.bytes() {
+/// A site, as lines name it.
+struct Place<'a> {
+    file: &'a str,
+    line: u32,
+    column: u32,
+    function: Function,
+    tag: Tag,
+    pool: Pool,
+}
+
+impl<'a> From<&'a SiteStats> for Place<'a> {
+    fn from(site: &'a SiteStats) -> Self {
+        let SiteStats { file, line, column, function, tag, pool, .. } = *site;
+        Self { file, line, column, function, tag, pool }
+    }
+}
+
+impl From<&Key> for Place<'static> {
+    fn from(key: &Key) -> Self {
+        let Key { location, function, tag, pool } = *key;
+        Self { file: location.file(), line: location.line(), column: location.column(), function, tag, pool }
+    }
+}
+
+fn place<P: Platform>(record: &mut Record<'_, P>, place: &Place<'_>) {
+    record.text("  ");
+    position(record, place.file, place.line, place.column);
+    record.text("  ").text(place.function.name()).text(" ");
+    tag(record, place.tag);
+    record.text(" ").text(place.pool.name());
+}
+
+fn position<P: Platform>(record: &mut Record<'_, P>, file: &str, line: u32, column: u32) {
+    record.foreign(file).text(":").number(line.into()).text(":").number(column.into());
+}
+
+fn tag<P: Platform>(record: &mut Record<'_, P>, tag: Tag) {
+    record.text("'");
+    for byte in tag.bytes() {
         record.byte(byte);
     }
-    record.text("' ").text(site.pool.name());
+    record.text("'");
 }
 
 fn history<P: Platform>(record: &mut Record<'_, P>, site: &SiteStats) {
@@ -190,6 +222,8 @@ fn totals<P: Platform>(record: &mut Record<'_, P>, verdict: &str, stats: &Stats,
         amount(record, curr_blocks, curr_bytes);
     }
     for (count, one, many) in [
+        (stats.violations, " violation", " violations"),
+        (stats.held_blocks, " held block", " held blocks"),
         (stats.failures, " refusal", " refusals"),
         (stats.foreign_frees, " foreign free", " foreign frees"),
         (stats.vanished_blocks, " vanished block", " vanished blocks"),
@@ -208,4 +242,158 @@ fn amount<P: Platform>(record: &mut Record<'_, P>, blocks: u64, bytes: u64) {
 
 fn bytes_of<P: Platform>(record: &mut Record<'_, P>, bytes: u64) {
     record.number(bytes).text(if bytes == 1 { " byte" } else { " bytes" });
+}
+
+/// What a driver did that it should not have done.
+#[inline(never)]
+pub(crate) fn violation<P: Platform>(out: &Out<'_, P>, case: &Case) {
+    let mut record = out.record();
+    headline(&mut record, case);
+    if let Some(freed) = &case.freed {
+        record.line("  freed at ");
+        act(&mut record, freed);
+    }
+    match &case.caught {
+        Caught::At(caught) => {
+            record.line(at(case));
+            act(&mut record, caught);
+        }
+        Caught::Leaving(caught) => {
+            record.line("  caught at ");
+            act(&mut record, caught);
+            record.text(" as it left the quarantine");
+        }
+        Caught::By(name) => {
+            record.line("  caught by ").text(name);
+        }
+    }
+    if matches!(case.violation, Violation::DoubleFree) && case.freed.is_none() {
+        record.text("; freed before by code that is not annotated");
+    }
+    if let Some(damage) = case.violation.damage() {
+        bytes_changed(&mut record, damage);
+    }
+    record.text(match case.next {
+        Next::Goes => "",
+        Next::PassedOn => "; passed on",
+        Next::Swallowed => "; not passed on",
+        Next::WithItsTag => "; freed with its own tag",
+        Next::HeldBack => "; held until paged pool may be freed",
+        Next::NonPagedInstead => "; given nonpaged pool instead",
+    });
+}
+
+/// What the call was to the block.
+fn at(case: &Case) -> &'static str {
+    match case.violation {
+        Violation::Overrun(_) | Violation::Underrun(_) | Violation::WriteAfterFree(_) => "  caught at ",
+        Violation::DoubleFree | Violation::FreedBefore => "  freed again at ",
+        Violation::ZeroBytes | Violation::PagedRequest(_) => "  asked at ",
+        Violation::HighIrql(_) => "  called at ",
+        _ => "  freed at ",
+    }
+}
+
+/// Stops the machine over `case`.
+#[inline(never)]
+pub(crate) fn bugcheck<P: Platform>(out: &Out<'_, P>, case: &Case) {
+    let mut record = out.unsent();
+    headline(&mut record, case);
+    let location = case.site.map(|site| site.location);
+    let (line, column) = location.map_or((0, 0), |at| (at.line() as usize, at.column() as usize));
+    let place = line << (usize::BITS / 2) | column;
+    record.with_text(|platform, text| {
+        platform.bugcheck([case.violation.number(), case.address, text.as_ptr().addr(), place], text);
+    });
+}
+
+fn headline<P: Platform>(record: &mut Record<'_, P>, case: &Case) {
+    let bytes = case.bytes as u64;
+    match &case.violation {
+        Violation::Overrun(damage) => {
+            record.line("overrun ");
+            let beyond = damage.end.wrapping_sub_unsigned(case.bytes);
+            bytes_of(record, beyond.unsigned_abs() as u64);
+            record.text(" right of");
+        }
+        Violation::Underrun(damage) => {
+            record.line("underrun ");
+            bytes_of(record, damage.first.unsigned_abs() as u64);
+            record.text(" left of");
+        }
+        Violation::WriteAfterFree(damage) => {
+            record.line("write after free at ");
+            offset(record, damage.first);
+            record.text(" of");
+        }
+        Violation::DoubleFree => {
+            record.line("double free of");
+        }
+        Violation::FreedBefore => {
+            record.line("freed before, or a reused address:");
+        }
+        Violation::InnerFree(offset) => {
+            record.line("free ");
+            bytes_of(record, *offset as u64);
+            record.text(" into");
+        }
+        Violation::WrongTag(wrong) => {
+            record.line("wrong tag ");
+            tag(record, *wrong);
+            record.text(" for");
+        }
+        Violation::WrongFunction => {
+            record.line("wrong function for");
+        }
+        Violation::NullFree => {
+            record.line("free of null");
+        }
+        Violation::ZeroBytes => {
+            record.line("request of 0 bytes");
+        }
+        Violation::PagedRequest(irql) => {
+            record.line("paged request of ");
+            bytes_of(record, bytes);
+            record.text(" at IRQL ").number((*irql).into());
+        }
+        Violation::PagedFree(irql) => {
+            record.line("paged free at IRQL ").number((*irql).into()).text(" of");
+        }
+        Violation::HighIrql(irql) => {
+            record.line("pool call at IRQL ").number((*irql).into());
+        }
+    }
+    if case.violation.is_of_a_block() {
+        record.text(" a ").number(bytes).text("-byte block");
+    }
+    if let Some(site) = &case.site {
+        place(record, &Place::from(site));
+    }
+}
+
+fn act<P: Platform>(record: &mut Record<'_, P>, act: &Act) {
+    position(record, act.location.file(), act.location.line(), act.location.column());
+    record.text(" ").text(act.function.name());
+}
+
+fn bytes_changed<P: Platform>(record: &mut Record<'_, P>, damage: &Damage) {
+    record.text("; bytes ");
+    offset(record, damage.first);
+    record.text(":");
+    for byte in damage.found.iter().take(damage.shown()) {
+        record.text(" ").hexadecimal(*byte);
+    }
+    let hidden = damage.bytes().wrapping_sub(damage.shown());
+    if hidden > 0 {
+        record.text(" and ").number(hidden as u64).text(" more");
+    }
+    record.text(" (expected");
+    for byte in damage.expected.iter().take(damage.shown()) {
+        record.text(" ").hexadecimal(*byte);
+    }
+    record.text(")");
+}
+
+fn offset<P: Platform>(record: &mut Record<'_, P>, offset: isize) {
+    record.text(if offset < 0 { "-" } else { "+" }).number(offset.unsigned_abs() as u64);
 }

@@ -55,7 +55,13 @@ impl<'t, P: Platform> Out<'t, P> {
     pub(crate) fn record(&self) -> Record<'t, P> {
         // Relaxed: the number must be nobody else's, and orders nothing; it pairs with no other access.
         let number = self.sink.records.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        Record { platform: self.platform, number, line: 0, buffer: [0; LINE_MAX + 1], length: 0 }
+        Record { platform: self.platform, number, line: 0, buffer: [0; LINE_MAX + 1], length: 0, sent: true }
+    }
+
+    /// Opens a record that is not sent, for its text alone.
+    pub(crate) fn unsent(&self) -> Record<'t, P> {
+        let platform = self.platform;
+        Record { platform, number: 0, line: 0, buffer: [0; LINE_MAX + 1], length: 0, sent: false }
     }
 }
 
@@ -66,6 +72,7 @@ pub(crate) struct Record<'p, P: Platform> {
     line: u64,
     buffer: [u8; LINE_MAX + 1],
     length: usize,
+    sent: bool,
 }
 
 impl<P: Platform> Record<'_, P> {
@@ -120,9 +127,21 @@ impl<P: Platform> Record<'_, P> {
         self
     }
 
+    /// Adds one byte as two hexadecimal digits.
+    pub(crate) fn hexadecimal(&mut self, byte: u8) -> &mut Self {
+        self.put(&[digit(byte >> 4), digit(byte)]);
+        self
+    }
+
+    /// Does something with the text of a record that is not sent.
+    pub(crate) fn with_text(&mut self, act: impl FnOnce(&P, &CStr)) {
+        self.raw(b"\0");
+        if let Ok(text) = CStr::from_bytes_until_nul(&self.buffer) {
+            act(self.platform, text);
+        }
+    }
+
     fn escaped(&mut self, byte: u8) {
-        const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-        let digit = |nibble: u8| DIGITS[usize::from(nibble & 0xF)];
         self.put(&[b'%', digit(byte >> 4), digit(byte)]);
     }
 
@@ -133,6 +152,9 @@ impl<P: Platform> Record<'_, P> {
     /// Adds what must stand together: a number, a character. Where it does not fit, the line is cut before.
     fn put(&mut self, bytes: &[u8]) {
         if self.length + bytes.len() > TEXT_MAX {
+            if !self.sent {
+                return;
+            }
             self.send(After::RestOfThisLine);
             self.begin(REST);
         }
@@ -177,10 +199,15 @@ impl<P: Platform> Record<'_, P> {
 
 impl<P: Platform> Drop for Record<'_, P> {
     fn drop(&mut self) {
-        if self.line > 0 {
+        if self.line > 0 && self.sent {
             self.send(After::Nothing);
         }
     }
+}
+
+fn digit(nibble: u8) -> u8 {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    DIGITS[usize::from(nibble & 0xF)]
 }
 
 fn decimal(number: u64, digits: &mut [u8; 20]) -> &[u8] {

@@ -108,6 +108,13 @@ impl Sites {
         Ok(site)
     }
 
+    /// What makes a site.
+    pub(crate) fn key(&mut self, site: SiteRef) -> Key {
+        let site = self.site(site);
+        let SiteStats { function, tag, pool, .. } = site.stats;
+        Key { location: site.location, function, tag, pool }
+    }
+
     /// What was counted at a site.
     pub(crate) fn at(&mut self, site: SiteRef) -> &mut SiteStats {
         &mut self.site(site).stats

@@ -65,6 +65,12 @@ pub struct Stats {
     pub unrecorded_blocks: u64,
     /// Requests that the kernel refused.
     pub failures: u64,
+    /// Violations that were reported: overruns, double frees and whatever else `docs/detection.md` names.
+    pub violations: u64,
+    /// Freed blocks whose memory is in quarantine now. The driver has no part in them: they are in no other figure.
+    pub held_blocks: u64,
+    /// Bytes of pool that they take, their guards included.
+    pub held_bytes: u64,
 }
 
 impl Stats {
@@ -75,6 +81,9 @@ impl Stats {
         vanished_blocks: 0,
         unrecorded_blocks: 0,
         failures: 0,
+        violations: 0,
+        held_blocks: 0,
+        held_bytes: 0,
     };
 
     /// Blocks outstanding now, in both pools.

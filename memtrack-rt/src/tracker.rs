@@ -1,18 +1,19 @@
-//! The tracker: one lock, the books behind it, and what a tracked call tells them.
+//! The tracker: one lock, the books behind it, and what may be asked of them. What a tracked call does stands in
+//! `request.rs` and `release.rs`, what a check does in `sweep.rs`.
 
 use core::cell::UnsafeCell;
-use core::panic::Location;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use crate::books::{Books, Closed, Shortage};
-use crate::platform::{Irql, Platform, SpinLock};
-use crate::pool::{Function, Pool, Tag};
+use crate::guard::Guard;
+use crate::platform::{DISPATCH_LEVEL, Irql, Platform, SpinLock};
 use crate::report;
+use crate::settings::{Policy, Settings};
 use crate::sink::{Out, Sink};
-use crate::site::Key;
 use crate::slab::Chunks;
 use crate::snapshot::Snapshot;
 use crate::stats::{SiteStats, Stats};
-use crate::word;
+use crate::violation::{Case, Caught};
 
 /// How often a call that needs memory tries again when other processors use up what it brought.
 const PATIENCE: usize = 16;
@@ -21,7 +22,7 @@ const PATIENCE: usize = 16;
 ///
 /// ```
 /// # use core::{ffi::CStr, ptr::NonNull};
-/// # use memtrack_rt::{Function, Irql, Location, Platform, SpinLock, Tracker};
+/// # use memtrack_rt::{Function, Guard, Irql, Location, Platform, SpinLock, Tracker};
 /// # struct Desk;
 /// # // SAFETY: the tracker is used by one thread; the memory is the allocator's.
 /// # unsafe impl Platform for Desk {
@@ -32,13 +33,18 @@ const PATIENCE: usize = 16;
 /// #         NonNull::new(Vec::leak(vec![0_u128; bytes.div_ceil(16)]).as_mut_ptr().cast())
 /// #     }
 /// #     unsafe fn free(&self, _: NonNull<u8>) {}
+/// #     fn irql(&self) -> Irql { 0 }
+/// #     fn break_in(&self) {}
+/// #     fn bugcheck(&self, _: [usize; 4], line: &CStr) { panic!("{line:?}") }
 /// # }
+/// # fn ExAllocatePool2(_: u64, bytes: u64, _: u32) -> *mut u8 { Vec::leak(vec![0_u8; bytes as usize]).as_mut_ptr() }
 /// static TRACKER: Tracker<Desk> = Tracker::new(Desk);
 ///
-/// let (flags, bytes, tag) = (0x40_u64, 512_u64, u32::from_le_bytes(*b"Fmon"));
-/// let request = TRACKER.request(Location::caller(), Function::ExAllocatePool2, &flags, &bytes, &tag);
-/// let block = core::ptr::without_provenance_mut::<u8>(0x1000); // what the kernel gave
-/// request.granted(&block);
+/// let arguments = (0x40_u64, 512_u64, u32::from_le_bytes(*b"Fmon"));
+/// let block = TRACKER.allocate(Location::caller(), Function::ExAllocatePool2, None, arguments, |(flags, bytes, tag)| {
+///     ExAllocatePool2(flags, bytes, tag)
+/// });
+/// # let _ = block;
 ///
 /// assert_eq!(TRACKER.stats().nonpaged.curr_bytes, 512);
 /// let outstanding = TRACKER.finish("Filemon"); // names this file and line
@@ -47,6 +53,8 @@ const PATIENCE: usize = 16;
 pub struct Tracker<P: Platform> {
     platform: P,
     sink: Sink,
+    guard: AtomicU8,
+    policy: AtomicU8,
     lock: SpinLock,
     books: UnsafeCell<Books>,
 }
@@ -60,7 +68,15 @@ unsafe impl<P: Platform + Send> Send for Tracker<P> {}
 impl<P: Platform> Tracker<P> {
     /// Empty books over `platform`.
     pub const fn new(platform: P) -> Self {
-        Self { platform, sink: Sink::new(), lock: SpinLock::new(), books: UnsafeCell::new(Books::EMPTY) }
+        let Settings { guard, policy, .. } = Settings::new();
+        Self {
+            platform,
+            sink: Sink::new(),
+            guard: AtomicU8::new(guard as u8),
+            policy: AtomicU8::new(policy as u8),
+            lock: SpinLock::new(),
+            books: UnsafeCell::new(Books::EMPTY),
+        }
     }
 
     /// The platform under it.
@@ -68,33 +84,15 @@ impl<P: Platform> Tracker<P> {
         &self.platform
     }
 
-    /// Opens a request: `function` is about to be called at `location` with these arguments, each of whatever
-    /// type the driver's binding gives it (a function without a tag passes `&()`).
+    /// Chooses guards, quarantines and policy. What the quarantines hold beyond their new bounds leaves.
     ///
-    /// Nothing is written down before [`Request::granted`]: a kernel that raises instead of returning leaves
-    /// the books as they were.
-    ///
-    /// IRQL <= DISPATCH_LEVEL.
-    pub fn request<A, B, C>(
-        &self,
-        location: &'static Location<'static>,
-        function: Function,
-        pool: &A,
-        bytes: &B,
-        tag: &C,
-    ) -> Request<'_, P> {
-        let tag = word::word(tag).and_then(|word| u32::try_from(word).ok()).map_or(Tag::NONE, Tag);
-        let key = Key { location, function, tag, pool: function.pool(word::word(pool)) };
-        Request { tracker: self, key, bytes: word::size(bytes) }
-    }
-
-    /// The driver is about to free `block`. Called before the kernel is: afterwards the address may be
-    /// somebody else's already.
-    ///
-    /// IRQL <= DISPATCH_LEVEL.
-    pub fn release<A>(&self, block: &A) {
-        let address = word::size(block).unwrap_or(0);
-        self.with(|books| books.freed(address));
+    /// IRQL <= DISPATCH_LEVEL; blocks of paged pool leave below that.
+    pub fn configure(&self, settings: Settings) {
+        // Relaxed (both): either choice stands for itself, and no memory hangs on it.
+        self.guard.store(settings.guard as u8, Ordering::Relaxed);
+        self.policy.store(settings.policy as u8, Ordering::Relaxed);
+        self.with(|books| books.set_bounds(settings.nonpaged, settings.paged));
+        self.keep_bounds(Caught::By("configure"));
     }
 
     /// All figures, read at one moment.
@@ -132,30 +130,64 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// Prints what is still outstanding as leaks, gives the tracker's own memory back and begins afresh.
-    /// Returns the figures as they stood.
+    /// Empties the quarantines, prints what is still outstanding as leaks, gives the tracker's own memory back and
+    /// begins afresh. Returns the figures as they stood.
     ///
     /// A block that is freed later, in spite of all, counts as foreign.
     ///
-    /// IRQL <= DISPATCH_LEVEL; a driver calls it at the end of its unload routine.
+    /// IRQL <= APC_LEVEL; a driver calls it at the end of its unload routine. At DISPATCH_LEVEL it leaves behind what
+    /// the quarantine of paged pool holds, and says so.
     pub fn finish(&self, name: &str) -> Stats {
-        let Closed { stats, sites, ledger_memory } = self.with(Books::close);
-        report::leaks(&self.out(), name, &stats, sites.iter());
-        self.give_back(sites.into_memory());
-        ledger_memory.into_iter().for_each(|memory| self.give_back(memory));
+        self.empty(Caught::By("finish"));
+        let closed = self.with(Books::close);
+        report::leaks(&self.out(), name, &closed.stats, closed.sites.iter());
+        let stats = closed.stats;
+        self.take_apart(closed);
         stats
     }
 
-    /// Begins afresh without a word: what was in the books is of no interest any more.
+    /// Begins afresh without a word: what was in the books is of no interest any more, nor what was held.
     ///
     /// IRQL <= DISPATCH_LEVEL.
     pub fn forget(&self) {
-        let Closed { sites, ledger_memory, .. } = self.with(Books::close);
-        self.give_back(sites.into_memory());
-        ledger_memory.into_iter().for_each(|memory| self.give_back(memory));
+        let closed = self.with(Books::close);
+        self.take_apart(closed);
     }
 
-    fn out(&self) -> Out<'_, P> {
+    fn take_apart(&self, closed: Closed) {
+        self.give_back(closed.sites.into_memory());
+        closed.ledger_memory.into_iter().for_each(|memory| self.give_back(memory));
+        for ring in closed.rings.into_iter().flatten() {
+            // SAFETY: the ring came from this platform, and the quarantine does not use it any more.
+            unsafe { self.platform.free(ring) };
+        }
+    }
+
+    /// The guard of blocks for which none is named.
+    pub(crate) fn guard(&self) -> Guard {
+        // Relaxed: see `configure`.
+        let chosen = usize::from(self.guard.load(Ordering::Relaxed));
+        Guard::ALL.get(chosen).copied().unwrap_or_default()
+    }
+
+    /// Says what a driver did, counts it, and does what its author chose for such a case.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn violated(&self, case: &Case) {
+        if self.platform.irql() <= DISPATCH_LEVEL {
+            self.with(Books::violation);
+        }
+        report::violation(&self.out(), case);
+        // Relaxed: see `configure`.
+        let chosen = usize::from(self.policy.load(Ordering::Relaxed));
+        match Policy::ALL.get(chosen).copied().unwrap_or_default() {
+            Policy::Report => {}
+            Policy::Break => self.platform.break_in(),
+            Policy::BugCheck => report::bugcheck(&self.out(), case),
+        }
+    }
+
+    pub(crate) fn out(&self) -> Out<'_, P> {
         self.sink.to(&self.platform)
     }
 
@@ -181,7 +213,7 @@ impl<P: Platform> Tracker<P> {
 
     /// Does `change` to the books, bringing memory for as long as they ask for some; `None` if the machine has
     /// none left.
-    fn persist<R>(&self, mut change: impl FnMut(&mut Books) -> Result<R, Shortage>) -> Option<R> {
+    pub(crate) fn persist<R>(&self, mut change: impl FnMut(&mut Books) -> Result<R, Shortage>) -> Option<R> {
         for _ in 0..PATIENCE {
             match self.with(&mut change) {
                 Ok(done) => return Some(done),
@@ -196,7 +228,7 @@ impl<P: Platform> Tracker<P> {
     }
 
     /// Brings memory to where it is short; false if the machine has none.
-    fn bring(&self, shortage: Shortage) -> bool {
+    pub(crate) fn bring(&self, shortage: Shortage) -> bool {
         let Some(memory) = self.platform.allocate(shortage.bytes()) else { return false };
         // SAFETY: the platform gave the memory to us, as long as we asked.
         unsafe { memory.write_bytes(0, shortage.bytes()) };
@@ -209,7 +241,7 @@ impl<P: Platform> Tracker<P> {
     }
 
     /// The only way to the books.
-    fn with<R>(&self, work: impl FnOnce(&mut Books) -> R) -> R {
+    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut Books) -> R) -> R {
         let _held = Held::new(&self.platform, &self.lock);
         // SAFETY: the lock is held until the end of this function, so no other reference to the books exists:
         // nobody reaches them but through here, and `work` has no way to come here again (it is handed the
@@ -241,68 +273,6 @@ impl<P: Platform> Drop for Held<'_, P> {
     fn drop(&mut self) {
         // SAFETY: `new` acquired the lock and got this IRQL for it.
         unsafe { self.platform.release(self.lock, self.irql) };
-    }
-}
-
-/// A call that is on its way to the kernel.
-#[must_use = "tell it what the kernel gave"]
-pub struct Request<'t, P: Platform> {
-    tracker: &'t Tracker<P>,
-    key: Key,
-    bytes: Option<usize>,
-}
-
-impl<P: Platform> Request<'_, P> {
-    /// The kernel returned `block`: null is a refusal, anything else a live block.
-    ///
-    /// IRQL <= DISPATCH_LEVEL.
-    pub fn granted<R>(self, block: &R) {
-        match (word::size(block), self.bytes) {
-            (Some(0), _) => self.refused(),
-            (Some(address), Some(bytes)) if self.key.pool != Pool::Unknown => self.record(address, bytes),
-            (address, _) => self.unrecorded(address),
-        }
-    }
-
-    fn record(&self, address: usize, bytes: usize) {
-        match self.tracker.persist(|books| books.allocated(&self.key, address, bytes)) {
-            Some(None) => {}
-            Some(Some(wish)) => {
-                self.tracker.bring(wish);
-            }
-            None => self.unrecorded(Some(address)),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn unrecorded(&self, address: Option<usize>) {
-        self.tracker.with(|books| books.unrecorded(&self.key, address));
-    }
-
-    /// Counts the refusal, and says the first at a site and each doubling of their number.
-    #[cold]
-    #[inline(never)]
-    fn refused(&self) {
-        let refusal = self.tracker.persist(|books| books.refused(&self.key));
-        let among_all = || self.tracker.with(Books::refused_nowhere);
-        if refusal.unwrap_or_else(among_all).is_power_of_two() {
-            self.exhausted(refusal);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn exhausted(&self, refusal: Option<u64>) {
-        let out = self.tracker.out();
-        let site = self.key.untouched();
-        match refusal {
-            Some(refusal) => {
-                let said = self.tracker.with(|books| books.exhaustion(self.key.pool));
-                report::exhausted(&out, self.bytes, &site, refusal, &said);
-            }
-            None => report::exhausted_nowhere(&out, self.bytes, &site),
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! pointer as `*mut c_void`, `*mut u8`, `NonNull<u8>`, even `u64`. Whatever the type, what the kernel's calling
 //! convention carries is one register, and that register is what is read here.
 
-use core::mem::{align_of, size_of};
+use core::mem::{MaybeUninit, align_of, needs_drop, size_of};
 use core::ptr;
 
 /// The value as the kernel's calling convention would carry it, zero extended; `None` where it is not one
@@ -14,7 +14,7 @@ use core::ptr;
 /// it, unless it is a union or says `repr(align)`. Such a thing is no argument of a pool function; where a driver has
 /// one nevertheless, the number is whatever the kernel would read.
 pub(crate) fn word<T>(value: &T) -> Option<u64> {
-    if size_of::<T>() != align_of::<T>() {
+    if !is_register::<T>() {
         return None;
     }
     let bytes = ptr::from_ref(value);
@@ -38,6 +38,72 @@ pub(crate) fn word<T>(value: &T) -> Option<u64> {
 /// The value as an address or a size of this machine; `None` where it is not one, or does not fit.
 pub(crate) fn size<T>(value: &T) -> Option<usize> {
     word(value).and_then(|word| usize::try_from(word).ok())
+}
+
+/// Whether values of this type are read as numbers.
+pub(crate) const fn is_register<T>() -> bool {
+    size_of::<T>() == align_of::<T>() && matches!(size_of::<T>(), 1 | 2 | 4 | 8)
+}
+
+/// Whether any number of its size is a value of this type: an integer or a raw pointer, a newtype of one, an
+/// `Option<NonNull<_>>`; and neither an enum nor a reference, whose missing values `Option` makes use of.
+pub(crate) const fn takes_any<T>() -> bool {
+    is_register::<T>() && size_of::<Option<T>>() > size_of::<T>() && !needs_drop::<T>()
+}
+
+/// Whether a value of this type can hold any address of a block: [`takes_any`], and what lacks a null besides.
+pub(crate) const fn takes_address<T>() -> bool {
+    is_register::<T>() && size_of::<T>() == size_of::<usize>() && !needs_drop::<T>()
+}
+
+/// Changes an argument into another number, where its type has room for that number and for any.
+pub(crate) fn set<T>(value: &mut T, word: u64) -> bool {
+    if !takes_any::<T>() || (size_of::<T>() < 8 && word >> (8 * size_of::<T>()) != 0) {
+        return false;
+    }
+    // SAFETY: just checked: any number is a `T`.
+    unsafe { write(value, word) };
+    true
+}
+
+/// Changes a block's address, in an argument or a result that holds one, into another.
+pub(crate) fn set_address<T>(value: &mut T, address: usize) -> bool {
+    if !takes_address::<T>() || address == 0 {
+        return false;
+    }
+    // SAFETY: what holds a block's address is an integer or some kind of pointer, and another address, not zero, is
+    // a value of it.
+    unsafe { write(value, address as u64) };
+    true
+}
+
+/// # Safety
+///
+/// The low bytes of `word`, as many as a `T` has, are a `T`, which is a register.
+unsafe fn write<T>(value: *mut T, word: u64) {
+    match size_of::<T>() {
+        // SAFETY (all four writes): `value` is writable for its own size and aligned to it, as the integer is.
+        1 => unsafe { value.cast::<u8>().write(word as u8) },
+        // SAFETY: see above.
+        2 => unsafe { value.cast::<u16>().write(word as u16) },
+        // SAFETY: see above.
+        4 => unsafe { value.cast::<u32>().write(word as u32) },
+        // SAFETY: see above.
+        _ => unsafe { value.cast::<u64>().write(word) },
+    }
+}
+
+/// Whether [`nothing`] can stand for a result of this type.
+pub(crate) const fn has_nothing<R>() -> bool {
+    // Nobody can make a value of an uninhabited type, and an `Option` of one is as small as it is.
+    let unit = size_of::<R>() == 0 && size_of::<Option<R>>() > 0;
+    (unit || takes_any::<R>()) && !needs_drop::<R>()
+}
+
+/// What a call returns that is not made: a unit, a zero, a null. `None` where the type has no such value.
+pub(crate) fn nothing<R>() -> Option<R> {
+    // SAFETY: just checked: either any number is an `R`, or it has one value, which has no bytes.
+    has_nothing::<R>().then(|| unsafe { MaybeUninit::zeroed().assume_init() })
 }
 
 #[cfg(test)]
@@ -71,6 +137,55 @@ mod tests {
         assert_eq!(word(&NonNull::<u8>::dangling()), Some(1));
         assert_eq!(word(&None::<NonNull<u8>>), Some(0));
         assert_eq!(word(&Err::<NonNull<u8>, ()>(())), Some(0));
+    }
+
+    #[test]
+    fn only_what_takes_any_number_is_changed() {
+        #[derive(Debug, PartialEq)]
+        #[repr(i32)]
+        #[allow(dead_code)]
+        enum PoolType {
+            NonPaged = 0,
+            Paged = 1,
+        }
+        #[derive(Debug, PartialEq)]
+        struct Bytes(u32);
+
+        let mut bytes = Bytes(1);
+        assert!(set(&mut bytes, 77) && bytes == Bytes(77));
+        assert!(!set(&mut bytes, 1 << 32) && bytes == Bytes(77), "it does not fit");
+        let mut pool = PoolType::Paged;
+        assert!(!set(&mut pool, 0) && pool == PoolType::Paged);
+        let mut layout = &1_u64;
+        assert!(!set(&mut layout, 64) && *layout == 1);
+        let mut size = NonZeroU64::MIN;
+        assert!(!set(&mut size, 5) && size == NonZeroU64::MIN);
+
+        let mut block = NonNull::<u8>::dangling();
+        assert!(set_address(&mut block, 0x1000) && block.as_ptr().addr() == 0x1000);
+        assert!(!set_address(&mut block, 0) && block.as_ptr().addr() == 0x1000);
+        let mut block = ptr::null_mut::<c_void>();
+        assert!(set_address(&mut block, 0x2000) && block.addr() == 0x2000);
+        assert!(!set_address(&mut "text", 0x2000));
+        assert!(!set_address(&mut 1_u32, 0x2000));
+    }
+
+    #[test]
+    fn only_plain_results_are_made_up() {
+        enum Never {}
+        struct Token(#[allow(dead_code)] ());
+        impl Drop for Token {
+            fn drop(&mut self) {}
+        }
+
+        assert_eq!(nothing::<()>(), Some(()));
+        assert_eq!(nothing::<i32>(), Some(0));
+        assert_eq!(nothing::<*mut u8>(), Some(ptr::null_mut()));
+        assert!(nothing::<Never>().is_none());
+        assert!(nothing::<Token>().is_none());
+        assert!(nothing::<NonNull<u8>>().is_none());
+        assert!(nothing::<bool>().is_none());
+        assert!(nothing::<Result<(), u32>>().is_none());
     }
 
     #[test]

@@ -59,7 +59,8 @@ fn frames(assembly: &str) -> Vec<(&str, usize)> {
 #[test]
 fn the_runtime_keeps_the_rules_of_the_kernel() {
     let assembly = assembly();
-    for function in ["driver_allocate:", "driver_free:", "driver_report:", "driver_unload:"] {
+    for function in ["driver_allocate:", "driver_free:", "driver_check:", "driver_report:", "driver_unload:"]
+    {
         assert!(assembly.contains(function), "{function} is not in the image");
     }
     let says = |what: &str| assembly.lines().filter(|line| line.contains(what)).collect::<Vec<_>>();

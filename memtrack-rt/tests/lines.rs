@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 mod desk;
-use desk::{NON_PAGED, PAGED, allocate, tag, tracker};
+use desk::{NON_PAGED, PAGED, allocate, free, tag, tracker};
 
 /// This file, as the compiler was given it.
 const FILE: &str = file!();
@@ -64,14 +64,14 @@ fn unescaped(text: &str) -> String {
 
 /// The name in the first line of a report.
 fn name_in(line: &str) -> &str {
-    line.strip_prefix("report of ").and_then(|line| line.strip_suffix(" (format 1)")).expect(line)
+    line.strip_prefix("report of ").and_then(|line| line.strip_suffix(" (format 2)")).expect(line)
 }
 
 #[test]
 fn statistics_in_the_words_of_1998() {
     let tracker = tracker();
     allocate(&tracker, NON_PAGED, 127_383, 1, 0x1000);
-    tracker.release(&0x1000_usize);
+    free(&tracker, 0x1000);
     allocate(&tracker, NON_PAGED, 63_838, 1, 0x1000);
     tracker.print_stats("Filemon");
     assert_eq!(
@@ -98,13 +98,13 @@ fn a_report_and_a_leak_report() {
     for block in 2..5_usize {
         allocate(&tracker, PAGED, 1000, u32::from_le_bytes(*b"F'\0%"), block * 0x1000);
     }
-    tracker.release(&0x4000_usize);
-    tracker.release(&0x9000_usize);
+    free(&tracker, 0x4000);
+    free(&tracker, 0x9000);
     tracker.report("File mon");
     assert_eq!(
         tracker.platform().take_lines(),
         [
-            "memtrack: report of File mon (format 1) #1.1".to_owned(),
+            "memtrack: report of File mon (format 2) #1.1".to_owned(),
             format!(
                 "memtrack: site 2 blocks 2000 bytes  {FILE}:{second}:9  ExAllocatePool2 'F%27%00%25' \
                  Paged  max 3 blocks 3000 bytes, total 3 blocks 3000 bytes #1.2"
@@ -119,13 +119,13 @@ fn a_report_and_a_leak_report() {
             "memtrack: also 1 foreign free #1.5/5".to_owned(),
         ]
     );
-    tracker.release(&0x2000_usize);
-    tracker.release(&0x3000_usize);
+    free(&tracker, 0x2000);
+    free(&tracker, 0x3000);
     tracker.finish("File mon");
     assert_eq!(
         tracker.platform().take_lines(),
         [
-            "memtrack: leaks of File mon (format 1) #2.1".to_owned(),
+            "memtrack: leaks of File mon (format 2) #2.1".to_owned(),
             format!(
                 "memtrack: leak 1 block 512 bytes  {FILE}:{first}:5  ExAllocatePool2 'Fmon' NonPaged \
                  #2.2"
@@ -140,7 +140,7 @@ fn a_report_and_a_leak_report() {
     assert_eq!(
         tracker.platform().take_lines(),
         [
-            "memtrack: leaks of Again (format 1) #3.1",
+            "memtrack: leaks of Again (format 2) #3.1",
             "memtrack: no leak: 0 blocks 0 bytes at 0 of 0 sites; NonPaged 0 blocks 0 bytes; Paged 0 blocks 0 bytes \
              #3.2/2",
         ]
@@ -216,10 +216,10 @@ proptest! {
     }
 
     #[test]
-    fn sites_come_largest_first(blocks in prop::collection::vec((1..40_u32, 0..5000_usize), 0..300)) {
+    fn sites_come_largest_first(blocks in prop::collection::vec((1..40_u32, 1..5000_usize), 0..300)) {
         let tracker = tracker();
         for (place, (site, bytes)) in blocks.iter().enumerate() {
-            allocate(&tracker, NON_PAGED, *bytes, tag(*site).0, 16 + place * 16);
+            allocate(&tracker, NON_PAGED, *bytes, tag(*site).0, 0x10000 * (1 + place));
         }
         tracker.platform().take_lines();
         tracker.report("Order");
@@ -247,13 +247,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn lines_read_as_documented(tag in any::<[u8; 4]>(), bytes in prop::collection::vec(0..5000_usize, 1..20)) {
+    fn lines_read_as_documented(tag in any::<[u8; 4]>(), bytes in prop::collection::vec(1..5000_usize, 1..20)) {
         let tracker = tracker();
         let line = line!() + 2;
         for (place, bytes) in bytes.iter().enumerate() {
-            allocate(&tracker, PAGED, *bytes, u32::from_le_bytes(tag), 16 + place * 16);
+            allocate(&tracker, PAGED, *bytes, u32::from_le_bytes(tag), 0x10000 * (1 + place));
         }
-        tracker.release(&16_usize);
+        free(&tracker, 0x10000);
         allocate(&tracker, PAGED, usize::MAX, u32::from_le_bytes(tag), 0);
         tracker.report("Read");
         tracker.finish("Read");

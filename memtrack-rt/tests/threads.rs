@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 
 mod desk;
-use desk::{NON_PAGED, PAGED, allocate, tracker};
+use desk::{NON_PAGED, PAGED, allocate, free, tracker};
 
 const THREADS: usize = 4;
 const ROUNDS: usize = 20_000;
@@ -22,20 +22,20 @@ fn counts_are_exact_when_blocks_change_threads() {
             let (tracker, freed) = (&tracker, &freed);
             scope.spawn(move || {
                 for round in 0..ROUNDS {
-                    let address = (thread * ROUNDS + round + 1) * 16;
+                    let address = (thread * ROUNDS + round + 1) * 128;
                     let flags = if round % 3 == 0 { PAGED } else { NON_PAGED };
-                    allocate(tracker, flags, round % 100, thread as u32, address);
+                    allocate(tracker, flags, 1 + round % 100, thread as u32, address);
                     if round % 10 != 0 {
                         sender.send(address).unwrap();
                     }
                     for address in receiver.try_iter() {
-                        tracker.release(&address);
+                        free(tracker, address);
                         freed.fetch_add(1, Ordering::Relaxed);
                     }
                 }
                 drop(sender);
                 for address in receiver {
-                    tracker.release(&address);
+                    free(tracker, address);
                     freed.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -47,7 +47,8 @@ fn counts_are_exact_when_blocks_change_threads() {
     assert_eq!(freed.into_inner(), (THREADS * ROUNDS) as u64 - kept);
     assert_eq!(stats.nonpaged.total_blocks + stats.paged.total_blocks, (THREADS * ROUNDS) as u64);
     assert_eq!((stats.foreign_frees, stats.vanished_blocks, stats.unrecorded_blocks), (0, 0, 0));
-    let bytes: u64 = (0..ROUNDS).step_by(10).map(|round| (round % 100) as u64).sum::<u64>() * THREADS as u64;
+    let bytes: u64 =
+        (0..ROUNDS).step_by(10).map(|round| 1 + (round % 100) as u64).sum::<u64>() * THREADS as u64;
     assert_eq!(stats.curr_bytes(), bytes);
     let by_site: u64 = tracker.sites().map(|site| site.figures.curr_bytes).sum();
     assert_eq!(by_site, bytes);
@@ -69,9 +70,9 @@ fn reports_add_up_while_others_allocate() {
             scope.spawn(move || {
                 let mut round = 0;
                 while !done.load(Ordering::Relaxed) {
-                    let address = 0x1000 + (thread * 64 + round % 64) * 16;
-                    allocate(tracker, NON_PAGED, round % 50, (round % 7) as u32, address);
-                    tracker.release(&address);
+                    let address = 0x1000 + (thread * 64 + round % 64) * 64;
+                    allocate(tracker, NON_PAGED, 1 + round % 50, (round % 7) as u32, address);
+                    free(tracker, address);
                     allocate(tracker, PAGED, 3, 9, address);
                     round += 1;
                 }
@@ -117,7 +118,7 @@ fn finish_beside_allocations_loses_nothing() {
                     let address = (thread * ROUNDS + round + 1) * 16;
                     allocate(tracker, NON_PAGED, 1, 1, address);
                     if round % 2 == 0 {
-                        tracker.release(&address);
+                        free(tracker, address);
                     }
                 }
                 running.fetch_sub(1, Ordering::Release);

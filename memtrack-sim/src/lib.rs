@@ -137,7 +137,9 @@ pub use bugcheck::BugCheck;
 pub use catch::{catch_bugcheck, catch_raise};
 pub use constants::*;
 pub use machine::{Machine, running};
-pub use pool::{FRESH_BYTE, MAXIMUM_REQUEST, PoolKind, PoolUsage};
+pub use pool::{
+    Allocation, FRESH_BYTE, MAXIMUM_REQUEST, PoolKind, PoolUsage, allocation_at, latest_allocation,
+};
 pub use raise::Raised;
 pub use types::*;
 

@@ -11,8 +11,10 @@
 mod pages;
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
+    sync::atomic::{AtomicU64, Ordering},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -102,6 +104,17 @@ impl PoolUsage {
     }
 }
 
+/// What the machine that runs knows of an address: see [`allocation_at`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocation {
+    /// A block begins there, the so-many-th that was ever allocated in this process.
+    Live(u64),
+    /// A block began there, and is free.
+    Free,
+    /// No block ever began there.
+    Unknown,
+}
+
 /// What a caller wants, in the older functions' terms: the newer ones translate their flags.
 #[derive(Clone, Copy)]
 pub(crate) struct Request {
@@ -185,6 +198,8 @@ struct Block {
     pool_type: i32,
     tag: u32,
     bytes: u64,
+    /// Which allocation of this process it came from.
+    number: u64,
     live: bool,
 }
 
@@ -225,6 +240,11 @@ pub(crate) struct Pools {
     paged: PoolUsage,
 }
 
+thread_local! {
+    /// The block that this thread was given last, and its number.
+    static LATEST: Cell<(usize, u64)> = const { Cell::new((0, 0)) };
+}
+
 /// The machine that is running: the default one, or the one that was booted.
 static RUNNING: Mutex<Pools> = Mutex::new(Pools::new());
 
@@ -244,6 +264,25 @@ pub(crate) fn usage(kind: PoolKind) -> PoolUsage {
 
 pub(crate) fn set_limit(kind: PoolKind, limit: Option<u64>) {
     running().usage(kind).limit = limit;
+}
+
+/// Tells the block at an address from those that were there before it and will be after it: what keeps books about
+/// blocks can find out whether the one it knows is still there.
+#[must_use]
+pub fn allocation_at(address: PVOID) -> Allocation {
+    match running().blocks.get(&address.addr()) {
+        Some(block) if block.live => Allocation::Live(block.number),
+        Some(_) => Allocation::Free,
+        None => Allocation::Unknown,
+    }
+}
+
+/// The number of the block at `address`, as [`allocation_at`] has it, if it is the one that the calling thread was
+/// given last; 0 otherwise. This looks nothing up.
+#[must_use]
+pub fn latest_allocation(address: PVOID) -> u64 {
+    let (latest, number) = LATEST.get();
+    if latest == address.addr() { number } else { 0 }
 }
 
 /// Returns NULL where there is no memory for the request.
@@ -304,6 +343,9 @@ impl Pools {
 
     /// Hands out the next block of a class, or None where the host has no memory.
     fn take(&mut self, class: Class, request: &Request) -> Option<Address> {
+        // Relaxed: the number must be nobody else's, and orders nothing.
+        static ALLOCATIONS: AtomicU64 = AtomicU64::new(1);
+        let number = ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         let index = self.shelf(class);
         let address = match self.shelves[index].next() {
             Some(address) => address,
@@ -314,9 +356,11 @@ impl Pools {
             pool_type: request.pool_type,
             tag: request.tag,
             bytes: request.bytes,
+            number,
             live: true,
         };
         self.blocks.insert(address.number(), block);
+        LATEST.set((address.number(), number));
         Some(address)
     }
 

@@ -9,10 +9,21 @@ use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use memtrack_rt::{Function, Irql, LINE_MAX, Location, Platform, SpinLock, Tag, Tracker};
+use memtrack_rt::{
+    Function, Guard, Irql, LINE_MAX, Location, Platform, Quarantine, Settings, SpinLock, Tag, Tenant, Tracker,
+};
 
 thread_local! {
     static HOLDS_A_LOCK: Cell<bool> = const { Cell::new(false) };
+    static IRQL: Cell<Irql> = const { Cell::new(0) };
+}
+
+/// Does something at another level.
+pub fn at_irql<R>(irql: Irql, act: impl FnOnce() -> R) -> R {
+    let before = IRQL.replace(irql);
+    let result = act();
+    IRQL.set(before);
+    result
 }
 
 #[derive(Default)]
@@ -21,6 +32,10 @@ pub struct Desk {
     memory: Mutex<HashMap<usize, usize>>,
     most_memory: AtomicUsize,
     refuses: AtomicBool,
+    /// What the machine knows of who lives where: the stamps of blocks, 0 for nobody.
+    tenants: Mutex<HashMap<usize, u16>>,
+    breaks: AtomicUsize,
+    bugchecks: Mutex<Vec<([usize; 4], String)>>,
 }
 
 impl Desk {
@@ -39,6 +54,19 @@ impl Desk {
 
     pub fn take_lines(&self) -> Vec<String> {
         std::mem::take(&mut self.lines.lock().unwrap())
+    }
+
+    /// From now on `stamp` lives at `block`, or nobody where it is 0.
+    pub fn moves_in(&self, block: usize, stamp: u16) {
+        self.tenants.lock().unwrap().insert(block, stamp);
+    }
+
+    pub fn breaks(&self) -> usize {
+        self.breaks.load(Ordering::SeqCst)
+    }
+
+    pub fn take_bugchecks(&self) -> Vec<([usize; 4], String)> {
+        std::mem::take(&mut self.bugchecks.lock().unwrap())
     }
 
     fn holds_no_lock() {
@@ -73,14 +101,46 @@ unsafe impl Platform for Desk {
             std::thread::yield_now();
         }
         HOLDS_A_LOCK.set(true);
-        0
+        let before = IRQL.replace(2);
+        assert!(before <= 2, "a spin lock is taken at IRQL {before}");
+        before
     }
 
     unsafe fn release(&self, lock: &SpinLock, irql: Irql) {
-        assert_eq!(irql, 0);
+        IRQL.set(irql);
         HOLDS_A_LOCK.set(false);
         // Release pairs with the Acquire in `acquire`.
         lock.word().store(0, Ordering::Release);
+    }
+
+    fn irql(&self) -> Irql {
+        IRQL.get()
+    }
+
+    fn stamp(&self, block: usize) -> u16 {
+        Self::holds_no_lock();
+        self.tenants.lock().unwrap().get(&block).copied().unwrap_or(0)
+    }
+
+    fn tenant(&self, block: usize, stamp: u16) -> Tenant {
+        Self::holds_no_lock();
+        match self.tenants.lock().unwrap().get(&block) {
+            None => Tenant::Unknown,
+            Some(0) => Tenant::Nobody,
+            Some(lives) if *lives == stamp => Tenant::Same,
+            Some(_) => Tenant::Another,
+        }
+    }
+
+    fn break_in(&self) {
+        Self::holds_no_lock();
+        self.breaks.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn bugcheck(&self, parameters: [usize; 4], line: &CStr) {
+        Self::holds_no_lock();
+        assert_eq!(parameters[2], line.as_ptr().addr(), "the third parameter is the text");
+        self.bugchecks.lock().unwrap().push((parameters, line.to_str().unwrap().to_owned()));
     }
 
     fn allocate(&self, bytes: usize) -> Option<NonNull<u8>> {
@@ -114,15 +174,29 @@ fn layout(bytes: usize) -> Layout {
     Layout::from_size_align(bytes, 16).expect("a layout of the host's")
 }
 
+/// A tracker of blocks that are only addresses: nothing is written to them.
 pub fn tracker() -> Tracker<Desk> {
-    Tracker::new(Desk::default())
+    let tracker = Tracker::new(Desk::default());
+    tracker.configure(Settings::new().guard(Guard::None).quarantines(Quarantine::OFF));
+    tracker
 }
 
 /// What a tracked call of `ExAllocatePool2` does, the kernel answering with `address`.
 #[track_caller]
 pub fn allocate(tracker: &Tracker<Desk>, flags: u64, bytes: usize, tag: u32, address: usize) {
-    let request = tracker.request(Location::caller(), Function::ExAllocatePool2, &flags, &bytes, &tag);
-    request.granted(&address);
+    let arguments = (flags, bytes, tag);
+    let given =
+        tracker.allocate(Location::caller(), Function::ExAllocatePool2, None, arguments, |(_, asked, _)| {
+            assert_eq!(asked, bytes);
+            address
+        });
+    assert_eq!(given, address);
+}
+
+/// What a tracked call of `ExFreePool` does.
+#[track_caller]
+pub fn free(tracker: &Tracker<Desk>, address: usize) {
+    tracker.free(Location::caller(), Function::ExFreePool, (address,), |(freed,)| assert_eq!(freed, address));
 }
 
 pub fn tag(index: u32) -> Tag {

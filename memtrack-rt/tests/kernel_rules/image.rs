@@ -4,7 +4,7 @@
 use core::ffi::{CStr, c_char};
 use core::ptr::NonNull;
 
-use memtrack_rt::{Function, Irql, Location, Platform, SpinLock, Tracker};
+use memtrack_rt::{Function, Irql, Location, Platform, Policy, Settings, SpinLock, Tracker};
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
@@ -17,6 +17,11 @@ unsafe extern "C" {
     fn kernel_release(lock: *mut usize, irql: u8);
     fn kernel_allocate(bytes: usize) -> *mut u8;
     fn kernel_free(memory: *mut u8);
+    fn kernel_irql() -> u8;
+    fn kernel_break();
+    fn kernel_bugcheck(parameters: *const usize, line: *const c_char);
+    fn ExAllocatePool2(flags: u64, bytes: u64, tag: u32) -> *mut u8;
+    fn ExFreePoolWithTag(block: *mut u8, tag: u32);
 }
 
 struct Kernel;
@@ -38,18 +43,40 @@ unsafe impl Platform for Kernel {
     unsafe fn free(&self, memory: NonNull<u8>) {
         unsafe { kernel_free(memory.as_ptr()) }
     }
+    fn irql(&self) -> Irql {
+        unsafe { kernel_irql() }
+    }
+    fn break_in(&self) {
+        unsafe { kernel_break() }
+    }
+    fn bugcheck(&self, parameters: [usize; 4], line: &CStr) {
+        unsafe { kernel_bugcheck(parameters.as_ptr(), line.as_ptr()) }
+    }
 }
 
 static TRACKER: Tracker<Kernel> = Tracker::new(Kernel);
 
 #[unsafe(no_mangle)]
-extern "C" fn driver_allocate(flags: u64, bytes: u64, tag: u32, block: *mut u8) {
-    TRACKER.request(Location::caller(), Function::ExAllocatePool2, &flags, &bytes, &tag).granted(&block);
+extern "C" fn driver_allocate(flags: u64, bytes: u64, tag: u32) -> *mut u8 {
+    let here = Location::caller();
+    TRACKER.allocate(here, Function::ExAllocatePool2, None, (flags, bytes, tag), |(flags, bytes, tag)| unsafe {
+        ExAllocatePool2(flags, bytes, tag)
+    })
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn driver_free(block: *mut u8) {
-    TRACKER.release(&block);
+extern "C" fn driver_free(block: *mut u8, tag: u32) {
+    let here = Location::caller();
+    TRACKER.free(here, Function::ExFreePoolWithTag, (block, tag), |(block, tag)| unsafe {
+        ExFreePoolWithTag(block, tag)
+    });
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn driver_check(policy: u8) -> usize {
+    let policy = [Policy::Report, Policy::Break, Policy::BugCheck][usize::from(policy % 3)];
+    TRACKER.configure(Settings::new().policy(policy));
+    TRACKER.check()
 }
 
 #[unsafe(no_mangle)]

@@ -1,0 +1,422 @@
+//! Guards: signed bytes round a block, and poison in one that was freed.
+//!
+//! Every guard byte is told by its own address, so that a run of equal bytes, such as a fill that went too far,
+//! cannot pass for a guard.
+
+use core::mem::size_of;
+use core::ptr;
+
+use crate::pool::{Function, PAGE};
+
+/// What memtrack signs round a block, to find overruns and underruns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Guard {
+    /// Nothing: the kernel is asked for what the driver asked for.
+    None,
+    /// 16 to 31 bytes behind the block, from its last byte on. The driver has the kernel's own pointer.
+    #[default]
+    Tail,
+    /// The tail, and signed bytes in front: 16, or as many as keep the block's page or cache line. The pointer is
+    /// not the kernel's: whoever frees such a block must be annotated.
+    Full,
+}
+
+impl Guard {
+    pub(crate) const ALL: [Self; 3] = [Self::None, Self::Tail, Self::Full];
+}
+
+/// At least so many bytes behind a block are signed.
+const TAIL: usize = 16;
+/// What the kernel rounds sizes to, and aligns blocks to.
+pub(crate) const GRANULE: usize = 16;
+/// No cache line that Windows runs on is longer: 64 bytes on x64, up to 128 on ARM64.
+const CACHE_LINE: usize = 128;
+
+/// How a block lies in what the kernel gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Which of `FRONTS` lies in front of the block.
+    front: u8,
+    pub(crate) tail: bool,
+}
+
+const FRONTS: [usize; 4] = [0, GRANULE, CACHE_LINE, PAGE];
+
+impl Layout {
+    pub(crate) const BARE: Self = Self { front: 0, tail: false };
+
+    pub(crate) const fn from_parts(front: u8, tail: bool) -> Self {
+        Self { front: front & 3, tail }
+    }
+
+    pub(crate) const fn front_code(self) -> u8 {
+        self.front
+    }
+
+    /// The layout that `guard` asks for, of a block of `bytes` bytes that `function` takes from the pool of that
+    /// word; `None` where there are not so many numbers.
+    pub(crate) fn of(guard: Guard, bytes: usize, function: Function, pool: u64) -> Option<Self> {
+        let layout = match guard {
+            Guard::None => Self::BARE,
+            Guard::Tail => Self { front: 0, tail: true },
+            Guard::Full => {
+                Self { front: Self::front_for(bytes, function.is_cache_aligned(pool)), tail: true }
+            }
+        };
+        layout.total(bytes).map(|_| layout)
+    }
+
+    /// A block of a page or more begins on a page, and a shorter one lies in one page: with the guard, too.
+    fn front_for(bytes: usize, cache_aligned: bool) -> u8 {
+        let shortest = if cache_aligned { 2 } else { 1 };
+        if bytes > PAGE - FRONTS[shortest] { 3 } else { shortest as u8 }
+    }
+
+    /// Bytes in front of the block.
+    pub(crate) fn front(self) -> usize {
+        FRONTS[usize::from(self.front & 3)]
+    }
+
+    /// Bytes from the start of a block of `bytes` to the end of its guard.
+    fn signed(self, bytes: usize) -> Option<usize> {
+        if !self.tail {
+            return Some(bytes);
+        }
+        Some(bytes.checked_add(GRANULE - 1)? & !(GRANULE - 1)).and_then(|rounded| rounded.checked_add(TAIL))
+    }
+
+    /// What the kernel is asked for.
+    pub(crate) fn total(self, bytes: usize) -> Option<usize> {
+        self.signed(bytes)?.checked_add(self.front())
+    }
+}
+
+const PATTERN: [u8; 32] = {
+    let mut pattern = [0; 32];
+    let mut place = 0;
+    while place < pattern.len() {
+        // Neither text nor a small number nor all ones.
+        pattern[place] = 0xB0 | (place as u8 & 0xF);
+        place += 1;
+    }
+    pattern
+};
+
+/// The guard byte of an address.
+fn expected(address: usize) -> u8 {
+    PATTERN[address & 0xF]
+}
+
+/// The guard bytes of eight addresses, as they lie in memory.
+fn expected_word(address: usize) -> u64 {
+    let start = address & 0xF;
+    // SAFETY: `start` is at most 15, and the pattern is longer than 15 and 8.
+    unsafe { PATTERN.as_ptr().add(start).cast::<u64>().read_unaligned() }
+}
+
+const POISON: u8 = 0xDF;
+
+/// Bytes that are not what they were left as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Damage {
+    /// How far the first of them lies from the block's start.
+    pub(crate) first: isize,
+    /// How far the one after the last of them lies from the block's start.
+    pub(crate) end: isize,
+    /// What was found from the first on, and what should have been there.
+    pub(crate) found: [u8; Damage::SHOWN],
+    pub(crate) expected: [u8; Damage::SHOWN],
+}
+
+impl Damage {
+    /// So many bytes of it are shown at most.
+    pub(crate) const SHOWN: usize = 16;
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.end.wrapping_sub(self.first).unsigned_abs()
+    }
+
+    pub(crate) fn shown(&self) -> usize {
+        self.bytes().min(Self::SHOWN)
+    }
+}
+
+/// A block in memory: where it begins, how long the driver wanted it, and how it is guarded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Body {
+    pub(crate) address: usize,
+    pub(crate) bytes: usize,
+    pub(crate) layout: Layout,
+}
+
+impl Body {
+    /// Where the kernel's block begins.
+    pub(crate) fn base(&self) -> usize {
+        self.address.wrapping_sub(self.layout.front())
+    }
+
+    fn end(&self) -> usize {
+        self.address.wrapping_add(self.layout.signed(self.bytes).unwrap_or(self.bytes))
+    }
+
+    /// Writes the guards.
+    ///
+    /// # Safety
+    ///
+    /// The kernel's block is ours or the caller's alone, and as long as the layout says; it may be touched at this
+    /// IRQL.
+    pub(crate) unsafe fn sign(&self) {
+        if self.layout.tail {
+            // SAFETY: the tail is within the kernel's block.
+            unsafe { sign(self.address.wrapping_add(self.bytes), self.end()) };
+        }
+        if self.layout.front() > 0 {
+            // SAFETY: so is the front.
+            unsafe { sign(self.base(), self.address) };
+        }
+    }
+
+    /// What is wrong with the guards: behind, and in front.
+    ///
+    /// # Safety
+    ///
+    /// The kernel's block is there, as long as the layout says, and may be touched at this IRQL.
+    pub(crate) unsafe fn inspect(&self) -> (Option<Damage>, Option<Damage>) {
+        let tail = self.address.wrapping_add(self.bytes);
+        // SAFETY: the caller's block is there; both ranges are within it.
+        let behind = self.layout.tail && unsafe { !is_signed(tail, self.end()) };
+        // SAFETY: as above.
+        let before = self.layout.front() > 0 && unsafe { !is_signed(self.base(), self.address) };
+        (
+            // SAFETY: as above.
+            behind.then(|| unsafe { self.damage(tail, self.end(), expected) }).flatten(),
+            // SAFETY: as above.
+            before.then(|| unsafe { self.damage(self.base(), self.address, expected) }).flatten(),
+        )
+    }
+
+    /// Fills the block with poison, and signs the guards anew.
+    ///
+    /// # Safety
+    ///
+    /// As for [`sign`](Self::sign).
+    pub(crate) unsafe fn poison(&self) {
+        // SAFETY: the block is within the kernel's.
+        unsafe { pointer(self.address).write_bytes(POISON, self.bytes) };
+        // SAFETY: handed on.
+        unsafe { self.sign() };
+    }
+
+    /// What was written to the block or its guards since it was poisoned.
+    ///
+    /// # Safety
+    ///
+    /// As for [`inspect`](Self::inspect).
+    pub(crate) unsafe fn inspect_poison(&self) -> Option<Damage> {
+        let end = self.address.wrapping_add(self.bytes);
+        // SAFETY: handed on.
+        let (behind, before) = unsafe { self.inspect() };
+        // SAFETY: the block is there, and the range is the block.
+        let within = (unsafe { !is_poisoned(self.address, self.bytes) })
+            // SAFETY: as above.
+            .then(|| unsafe { self.damage(self.address, end, |_| POISON) })
+            .flatten();
+        before.or(within).or(behind)
+    }
+
+    /// The damage between two addresses.
+    ///
+    /// # Safety
+    ///
+    /// There is memory between them, which may be touched at this IRQL.
+    #[cold]
+    unsafe fn damage(&self, from: usize, to: usize, expected: impl Fn(usize) -> u8) -> Option<Damage> {
+        // SAFETY: the caller's memory reaches so far; somebody may be writing to it, whose bug this is.
+        let found = |address: usize| unsafe { pointer(address).read_volatile() };
+        let wrong = |address: &usize| found(*address) != expected(*address);
+        let first = (from..to).find(wrong)?;
+        let end = (first..to).rev().find(wrong)?.wrapping_add(1);
+        let mut damage = Damage {
+            first: first.wrapping_sub(self.address) as isize,
+            end: end.wrapping_sub(self.address) as isize,
+            found: [0; Damage::SHOWN],
+            expected: [0; Damage::SHOWN],
+        };
+        for (place, address) in (first..end).enumerate().take(Damage::SHOWN) {
+            damage.found[place & 0xF] = found(address);
+            damage.expected[place & 0xF] = expected(address);
+        }
+        Some(damage)
+    }
+}
+
+/// The kernel's memory is reached by the address that the driver holds.
+fn pointer(address: usize) -> *mut u8 {
+    ptr::with_exposed_provenance_mut(address)
+}
+
+const WORD: usize = size_of::<u64>();
+
+/// The addresses of words that cover `from..to`, which is 16 bytes at least; the last two may overlap the ones before.
+fn words(from: usize, to: usize) -> impl Iterator<Item = usize> {
+    let last = to.wrapping_sub(2 * WORD);
+    let mut next = from;
+    core::iter::from_fn(move || {
+        (next < last).then(|| {
+            let word = next;
+            next = word.wrapping_add(WORD);
+            word
+        })
+    })
+    .chain([last, last.wrapping_add(WORD)])
+}
+
+/// # Safety
+///
+/// `from..to` is writable memory, of 16 bytes at least.
+unsafe fn sign(from: usize, to: usize) {
+    for word in words(from, to) {
+        // SAFETY: the word lies within the range.
+        unsafe { pointer(word).cast::<u64>().write_unaligned(expected_word(word)) };
+    }
+}
+
+/// # Safety
+///
+/// `from..to` is readable memory, of 16 bytes at least.
+unsafe fn is_signed(from: usize, to: usize) -> bool {
+    let mut wrong = 0;
+    for word in words(from, to) {
+        // SAFETY: the word lies within the range.
+        wrong |= unsafe { pointer(word).cast::<u64>().read_unaligned() } ^ expected_word(word);
+    }
+    wrong == 0
+}
+
+/// # Safety
+///
+/// `bytes` bytes from `address` are readable memory.
+unsafe fn is_poisoned(address: usize, bytes: usize) -> bool {
+    const POISONED: u64 = u64::from_ne_bytes([POISON; 8]);
+    let whole = bytes & !(WORD - 1);
+    let mut wrong = 0;
+    let mut place = 0;
+    while place < whole {
+        // SAFETY: a whole word lies within the block there.
+        wrong |= unsafe { pointer(address.wrapping_add(place)).cast::<u64>().read_unaligned() } ^ POISONED;
+        place += WORD;
+    }
+    for place in whole..bytes {
+        // SAFETY: the byte lies within the block.
+        wrong |= u64::from(unsafe { pointer(address.wrapping_add(place)).read() } ^ POISON);
+    }
+    wrong == 0
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::boxed::Box;
+
+    use super::*;
+
+    const FUNCTION: Function = Function::ExAllocatePool2;
+    const ALIGNED: u64 = 0x48;
+
+    #[repr(C, align(4096))]
+    struct Memory([u8; 4 * PAGE]);
+
+    fn body(memory: &mut Memory, guard: Guard, bytes: usize, pool: u64) -> Body {
+        let layout = Layout::of(guard, bytes, FUNCTION, pool).unwrap();
+        let base = ptr::from_mut(memory).expose_provenance();
+        Body { address: base + layout.front(), bytes, layout }
+    }
+
+    #[test]
+    fn a_block_keeps_its_alignment_and_its_page() {
+        for bytes in 0..2 * PAGE {
+            for (pool, alignment) in [(0x40, 16), (ALIGNED, 64)] {
+                for guard in Guard::ALL {
+                    let layout = Layout::of(guard, bytes, FUNCTION, pool).unwrap();
+                    let total = layout.total(bytes).unwrap();
+                    // A kernel's block of a page or more begins on a page, any other lies within one.
+                    let bases = [0, PAGE - total.min(PAGE).next_multiple_of(alignment)];
+                    for base in bases.into_iter().filter(|base| *base == 0 || total < PAGE) {
+                        let start = base + layout.front();
+                        assert_eq!(start % alignment, 0, "{bytes} {layout:?}");
+                        assert!(bytes < PAGE || start % PAGE == 0, "{bytes} {layout:?}");
+                        let last = start + bytes.max(1) - 1;
+                        assert!(bytes >= PAGE || start / PAGE == last / PAGE, "{bytes} {layout:?}");
+                    }
+                    assert_eq!(guard != Guard::None, total >= bytes + 16, "{bytes} {layout:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_size_never_wraps() {
+        for bytes in usize::MAX - PAGE - 64..=usize::MAX {
+            for guard in [Guard::Tail, Guard::Full] {
+                if let Some(layout) = Layout::of(guard, bytes, FUNCTION, 0x40) {
+                    assert!(layout.total(bytes).unwrap() > bytes);
+                }
+            }
+            assert_eq!(Layout::of(Guard::None, bytes, FUNCTION, 0x40), Some(Layout::BARE));
+        }
+        assert_eq!(Layout::of(Guard::Tail, usize::MAX, FUNCTION, 0x40), None);
+    }
+
+    #[test]
+    fn any_byte_beyond_either_end_is_seen_and_none_within() {
+        let mut memory = Box::new(Memory([0; 4 * PAGE]));
+        for bytes in [0, 1, 15, 16, 17, 61, 64, 100, 4080, 4096, 5000] {
+            for guard in [Guard::Tail, Guard::Full] {
+                memory.0.fill(0);
+                let body = body(&mut memory, guard, bytes, 0x40);
+                // SAFETY (all below): the memory is this test's, and longer than the longest body.
+                unsafe {
+                    body.sign();
+                    pointer(body.address).write_bytes(0x11, bytes);
+                    assert_eq!(body.inspect(), (None, None));
+                    for address in (body.base()..body.address).chain(body.address + bytes..body.end()) {
+                        let before = pointer(address).read();
+                        pointer(address).write(before ^ 1);
+                        let (behind, front) = body.inspect();
+                        assert_eq!(behind.is_some(), address > body.address || bytes == 0 && front.is_none());
+                        let damage = behind.or(front).expect("a changed byte is seen");
+                        let place = address.wrapping_sub(body.address) as isize;
+                        assert_eq!((damage.first, damage.end, damage.shown()), (place, place + 1, 1));
+                        assert_eq!((damage.found[0], damage.expected[0]), (before ^ 1, before));
+                        pointer(address).write(before);
+                    }
+                    assert_eq!(body.inspect(), (None, None));
+                }
+                let end = body.end() - memory.0.as_ptr().addr();
+                assert!(memory.0[end..].iter().all(|byte| *byte == 0), "nothing is written beyond the guard");
+            }
+        }
+    }
+
+    #[test]
+    fn any_byte_written_to_poison_is_seen() {
+        let mut memory = Box::new(Memory([0; 4 * PAGE]));
+        for bytes in [0, 1, 7, 8, 9, 61, 64] {
+            let body = body(&mut memory, Guard::Full, bytes, 0x40);
+            // SAFETY (all below): the memory is this test's, and longer than the longest body.
+            unsafe {
+                body.poison();
+                assert_eq!(body.inspect_poison(), None);
+                for address in body.base()..body.end() {
+                    let before = pointer(address).read();
+                    pointer(address).write(!before);
+                    let place = address.wrapping_sub(body.address) as isize;
+                    assert_eq!(body.inspect_poison().map(|damage| damage.first), Some(place));
+                    pointer(address).write(before);
+                }
+            }
+        }
+    }
+}

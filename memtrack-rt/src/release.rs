@@ -1,0 +1,522 @@
+//! A free: looked at, and then the kernel's or held for a while.
+
+use core::hint;
+use core::mem::{self, size_of};
+use core::panic::Location;
+use core::ptr::NonNull;
+
+use crate::arguments::Arguments;
+use crate::block::{Live, Ticket};
+use crate::books::{Books, Leaving, Release, Taken, may_touch};
+use crate::extension::Extension;
+use crate::guard::{Damage, GRANULE};
+use crate::ledger::Cursor;
+use crate::platform::{DISPATCH_LEVEL, Platform, Tenant};
+use crate::pool::{Function, PAGE, Tag};
+use crate::quarantine::{Freed, GiveBack, Stage};
+use crate::site::Key;
+use crate::tracker::Tracker;
+use crate::violation::{Act, Case, Caught, Next, Violation};
+use crate::word;
+
+// Where the arguments of a free stand, in every function that has them.
+const BLOCK: usize = 0;
+const TAG: usize = 1;
+const PARAMETERS: usize = 2;
+
+/// What the driver asks for, as numbers, and what can be done about it.
+struct Asked {
+    location: &'static Location<'static>,
+    function: Function,
+    block: Option<usize>,
+    tag: Option<Tag>,
+    extension: Extension,
+    give_back: Option<GiveBack>,
+    /// The call can be left out.
+    can_skip: bool,
+    /// The tag can be another one.
+    can_retag: bool,
+}
+
+impl Asked {
+    fn act(&self) -> Act {
+        Act { location: self.location, function: self.function }
+    }
+}
+
+/// What becomes of the call.
+enum Order {
+    /// It goes on as it is.
+    Pass,
+    /// It goes on with this block, and this tag if there is one.
+    PassAs(usize, Option<Tag>),
+    /// It is not made.
+    Skip,
+}
+
+impl<P: Platform> Tracker<P> {
+    /// Frees a block of the driver's: looks at its guards and its tag, and holds it in the quarantine or has the
+    /// kernel free it. `kernel` makes the driver's own call of `function`, of the arguments that it is given; it may
+    /// be made later, from another call, and then with that block's address and tag.
+    ///
+    /// A block that the books do not know is passed on as it is.
+    ///
+    /// IRQL <= DISPATCH_LEVEL. Above, where there is no pool, the call is reported and passed on.
+    #[inline]
+    pub fn free<A: Arguments, R, K: Fn(A) -> R>(
+        &self,
+        location: &'static Location<'static>,
+        function: Function,
+        mut arguments: A,
+        kernel: K,
+    ) -> R {
+        let tag = arguments.word(TAG);
+        let extension = Extension::of(function, &arguments, PARAMETERS);
+        let can_skip = word::has_nothing::<R>();
+        // Extended parameters are gone after the call.
+        let can_hold = can_skip && extension == Extension::None && A::REMADE && size_of::<K>() == 0;
+        let asked = Asked {
+            location,
+            function,
+            block: arguments.word(BLOCK).and_then(|word| usize::try_from(word).ok()),
+            tag: tag.and_then(|tag| u32::try_from(tag).ok()).map(Tag),
+            extension,
+            give_back: can_hold.then_some(give_back::<A, R, K> as GiveBack),
+            can_skip,
+            can_retag: tag.is_some_and(|tag| arguments.set(TAG, tag)),
+        };
+        match self.released(&asked) {
+            Order::Pass => {}
+            Order::PassAs(block, tag) => {
+                arguments.set_block(block);
+                if let Some(tag) = tag {
+                    arguments.set(TAG, tag.0.into());
+                }
+            }
+            Order::Skip => {
+                if let Some(nothing) = word::nothing() {
+                    return nothing;
+                }
+            }
+        }
+        kernel(arguments)
+    }
+
+    fn released(&self, asked: &Asked) -> Order {
+        let Some(address) = asked.block else {
+            self.with(Books::foreign_free);
+            return Order::Pass;
+        };
+        let irql = self.platform().irql();
+        let Asked { location, function, give_back, .. } = *asked;
+        let tag = asked.tag.unwrap_or(Tag(0));
+        let release = Release { address, location, function, tag, give_back, irql };
+        if irql > DISPATCH_LEVEL {
+            return self.misplaced(asked, address, Violation::HighIrql(irql), false);
+        }
+        if address == 0 {
+            return self.misplaced(asked, address, Violation::NullFree, true);
+        }
+        match self.take(&release) {
+            Taken::Live { key, live, held, leaving } => {
+                self.taken(asked, &release, &key, live, held, leaving.as_ref())
+            }
+            Taken::Again(key, freed) => self.again(asked, &key, &freed),
+            Taken::Stranger | Taken::InUse => self.stranger(asked, address),
+        }
+    }
+
+    fn take(&self, release: &Release) -> Taken {
+        loop {
+            let taken = self.persist(|books| books.take(release, true));
+            let taken = taken.or_else(|| self.with(|books| books.take(release, false)).ok());
+            match taken {
+                // Only for a block of paged pool, and a binding whose frees cannot wait: neither of the two threads
+                // is at DISPATCH_LEVEL, and the other needs a few instructions.
+                Some(Taken::InUse) => hint::spin_loop(),
+                Some(taken) => return taken,
+                None => return Taken::Stranger,
+            }
+        }
+    }
+
+    /// What is to be done with a block that was live until now.
+    fn taken(
+        &self,
+        asked: &Asked,
+        release: &Release,
+        key: &Key,
+        live: Live,
+        held: Option<Ticket>,
+        leaving: Option<&Leaving>,
+    ) -> Order {
+        let body = live.body(release.address);
+        let touchable = may_touch(key.pool, release.irql);
+        let mistakes = Mistakes {
+            guards: if touchable && !live.is_reported() {
+                // SAFETY: the block is live in the books, and from now on nobody's but ours; it may be touched here.
+                unsafe { body.inspect() }
+            } else {
+                (None, None)
+            },
+            tag: asked.tag.filter(|tag| tag.0 != 0 && live.is_tagged() && *tag != key.tag),
+            function: match asked.extension {
+                Extension::Unknown => false,
+                extension => live.is_secure() != (extension == Extension::Secure),
+            },
+            too_high: !touchable,
+        };
+        if held.is_some() || mistakes.any() {
+            match self.platform().tenant(body.base(), live.stamp()) {
+                Tenant::Same | Tenant::Unknown => {}
+                Tenant::Another => return self.anothers(release, key, held, leaving),
+                Tenant::Nobody => return self.nobodys(asked, key, live, held, leaving),
+            }
+        }
+        let poisoned = held.is_some() && touchable;
+        if poisoned {
+            // SAFETY: the block is ours alone, and there; it is of no secure pool, and may be touched at this IRQL.
+            unsafe { body.poison() };
+        }
+        let live = live.reported(false);
+        let kept = held.filter(|ticket| self.with(|books| books.settle(key.pool, *ticket, live, poisoned)));
+        self.lets_go(leaving, Caught::Leaving(asked.act()));
+        if mistakes.any() {
+            self.objects(asked, release, key, live, &mistakes, kept.is_some());
+        }
+        match kept {
+            Some(_) => Order::Skip,
+            None => Order::PassAs(body.base(), mistakes.tag.filter(|_| asked.can_retag).map(|_| key.tag)),
+        }
+    }
+
+    /// The block that was recorded here is long gone, and this one is not ours.
+    #[cold]
+    #[inline(never)]
+    fn anothers(
+        &self,
+        release: &Release,
+        key: &Key,
+        held: Option<Ticket>,
+        leaving: Option<&Leaving>,
+    ) -> Order {
+        self.with(|books| books.was_anothers(key, held));
+        let Release { location, function, .. } = *release;
+        self.lets_go(leaving, Caught::Leaving(Act { location, function }));
+        Order::Pass
+    }
+
+    /// The block that was recorded here was freed by code that is not annotated.
+    #[cold]
+    #[inline(never)]
+    fn nobodys(
+        &self,
+        asked: &Asked,
+        key: &Key,
+        live: Live,
+        held: Option<Ticket>,
+        leaving: Option<&Leaving>,
+    ) -> Order {
+        if let Some(ticket) = held {
+            self.with(|books| books.dismiss(key.pool, ticket));
+        }
+        self.lets_go(leaving, Caught::Leaving(asked.act()));
+        self.violated(&Case {
+            violation: Violation::DoubleFree,
+            address: asked.block.unwrap_or_default(),
+            bytes: live.bytes(),
+            site: Some(*key),
+            freed: None,
+            caught: Caught::At(asked.act()),
+            next: skipped(asked),
+        });
+        skip(asked)
+    }
+
+    /// Says everything that is wrong with a free, or that it shows.
+    #[cold]
+    #[inline(never)]
+    fn objects(
+        &self,
+        asked: &Asked,
+        release: &Release,
+        key: &Key,
+        live: Live,
+        mistakes: &Mistakes,
+        kept: bool,
+    ) {
+        let mut case = Case {
+            violation: Violation::WrongFunction,
+            address: release.address,
+            bytes: live.bytes(),
+            site: Some(*key),
+            freed: None,
+            caught: Caught::At(asked.act()),
+            next: Next::Goes,
+        };
+        let (behind, before) = mistakes.guards;
+        for violation in before.map(Violation::Underrun).into_iter().chain(behind.map(Violation::Overrun)) {
+            case.violation = violation;
+            self.violated(&case);
+        }
+        if mistakes.function {
+            case.next = Next::PassedOn;
+            self.violated(&case);
+        }
+        if let Some(tag) = mistakes.tag {
+            case.violation = Violation::WrongTag(tag);
+            case.next = if kept || asked.can_retag { Next::WithItsTag } else { Next::PassedOn };
+            self.violated(&case);
+        }
+        if mistakes.too_high {
+            case.violation = Violation::PagedFree(release.irql);
+            case.next = if kept { Next::HeldBack } else { Next::PassedOn };
+            self.violated(&case);
+        }
+    }
+
+    /// A free of a block that was freed already.
+    #[cold]
+    #[inline(never)]
+    fn again(&self, asked: &Asked, key: &Key, freed: &Freed) -> Order {
+        let mut case = Case {
+            violation: Violation::DoubleFree,
+            address: freed.address,
+            bytes: freed.live.bytes(),
+            site: Some(*key),
+            freed: Some(Act { location: freed.location, function: freed.function }),
+            caught: Caught::At(asked.act()),
+            next: skipped(asked),
+        };
+        let mut order = skip(asked);
+        if freed.stage == Stage::Remembered {
+            let body = freed.live.body(freed.address);
+            case.violation = Violation::FreedBefore;
+            match self.platform().tenant(body.base(), freed.live.stamp()) {
+                Tenant::Same | Tenant::Nobody => {}
+                Tenant::Another => {
+                    self.with(Books::foreign_free);
+                    return Order::Pass;
+                }
+                Tenant::Unknown => {
+                    case.next = Next::PassedOn;
+                    order = Order::PassAs(body.base(), None);
+                }
+            }
+        }
+        self.violated(&case);
+        order
+    }
+
+    /// A free of what the books do not know: of somebody else's block, or of the inside of one.
+    #[inline(never)]
+    fn stranger(&self, asked: &Asked, address: usize) -> Order {
+        if let Some((key, start, live)) = self.around(address) {
+            let body = live.body(start);
+            let begins_here = self.platform().tenant(address, 0) == Tenant::Another;
+            let is_there =
+                matches!(self.platform().tenant(body.base(), live.stamp()), Tenant::Same | Tenant::Unknown);
+            if is_there && !begins_here {
+                self.violated(&Case {
+                    violation: Violation::InnerFree(address.wrapping_sub(start)),
+                    address: start,
+                    bytes: live.bytes(),
+                    site: Some(key),
+                    freed: None,
+                    caught: Caught::At(asked.act()),
+                    next: skipped(asked),
+                });
+                return skip(asked);
+            }
+        }
+        self.with(Books::foreign_free);
+        Order::Pass
+    }
+
+    /// The live block that has `address` in its inside. Small books are read through; in large ones the kernel's rules
+    /// tell where such a block may begin. Either way the lock is let go of now and then.
+    fn around(&self, address: usize) -> Option<(Key, usize, Live)> {
+        const AT_ONCE: usize = 32;
+        let (blocks, reach) = self.with(|books| (books.blocks(), books.largest()));
+        let starts = GRANULES + reach / PAGE + 1;
+        let mut cursor = Cursor::default();
+        for step in (0..blocks.min(starts)).step_by(AT_ONCE) {
+            let found = self.with(|books| {
+                if blocks <= starts {
+                    books.next_around(address, &mut cursor, AT_ONCE)
+                } else {
+                    let starts = (step..step + AT_ONCE).map(|step| start_before(address, step));
+                    books.around(address, starts)
+                }
+            });
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// A call that there is nothing to be done about: no block is behind it.
+    #[cold]
+    #[inline(never)]
+    fn misplaced(&self, asked: &Asked, address: usize, violation: Violation, may_skip: bool) -> Order {
+        let next = if may_skip { skipped(asked) } else { Next::PassedOn };
+        self.violated(&Case {
+            violation,
+            address,
+            bytes: 0,
+            site: None,
+            freed: None,
+            caught: Caught::At(asked.act()),
+            next,
+        });
+        if may_skip { skip(asked) } else { Order::Pass }
+    }
+
+    /// Gives back what the quarantines hold beyond their bounds.
+    pub(crate) fn keep_bounds(&self, caught: Caught) {
+        let irql = self.platform().irql();
+        while let Some(leaving) = self.with(|books| books.leaving(irql)) {
+            self.let_go(&leaving, caught);
+        }
+    }
+
+    /// Gives back what the quarantines hold, as far as this IRQL allows; true if that was anything.
+    pub(crate) fn empty(&self, caught: Caught) -> bool {
+        let irql = self.platform().irql();
+        let mut any = false;
+        while let Some(leaving) = self.with(|books| books.leaving_all(irql)) {
+            self.let_go(&leaving, caught);
+            any = true;
+        }
+        any
+    }
+
+    /// Gives back a block that has to leave, and whatever else has to.
+    fn lets_go(&self, leaving: Option<&Leaving>, caught: Caught) {
+        if let Some(leaving) = leaving {
+            self.let_go(leaving, caught);
+            self.keep_bounds(caught);
+        }
+    }
+
+    /// Gives back one block, after a look at what was written to it.
+    fn let_go(&self, leaving: &Leaving, caught: Caught) {
+        let Freed { address, live, tag, give_back, .. } = leaving.freed;
+        let body = live.body(address);
+        let damage = if leaving.poisoned && !live.is_reported() {
+            // SAFETY: the block is held: it is there, and nobody's but ours. It leaves where it may be touched.
+            unsafe { body.inspect_poison() }
+        } else {
+            None
+        };
+        if let Some(damage) = damage {
+            if !self.is_still_held(leaving, caught) {
+                return;
+            }
+            self.written_after_free(&leaving.key, &leaving.freed, damage, caught);
+        }
+        // From here on the address may be somebody else's.
+        self.with(|books| books.left(leaving));
+        let tag = if tag.0 != 0 && live.is_tagged() { leaving.key.tag } else { tag };
+        if let Some(give_back) = give_back {
+            // SAFETY: the block came from that kernel, is still there, and is in nobody's hands any more; the tag is its
+            // own, or what the driver gave.
+            unsafe { give_back(body.base(), tag.0) };
+        }
+    }
+
+    /// Whether a held block that was written to is still there: code that is not annotated may have freed it again.
+    #[cold]
+    #[inline(never)]
+    fn is_still_held(&self, leaving: &Leaving, caught: Caught) -> bool {
+        let Freed { address, live, location, function, .. } = leaving.freed;
+        let tenant = self.platform().tenant(live.body(address).base(), live.stamp());
+        let there = matches!(tenant, Tenant::Same | Tenant::Unknown);
+        if !there {
+            self.with(|books| books.left(leaving));
+            self.violated(&Case {
+                violation: Violation::DoubleFree,
+                address,
+                bytes: live.bytes(),
+                site: Some(leaving.key),
+                freed: Some(Act { location, function }),
+                caught,
+                next: Next::Goes,
+            });
+        }
+        there
+    }
+
+    /// Says that a freed block was written to.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn written_after_free(&self, key: &Key, freed: &Freed, damage: Damage, caught: Caught) {
+        self.violated(&Case {
+            violation: Violation::WriteAfterFree(damage),
+            address: freed.address,
+            bytes: freed.live.bytes(),
+            site: Some(*key),
+            freed: Some(Act { location: freed.location, function: freed.function }),
+            caught,
+            next: Next::Goes,
+        });
+    }
+}
+
+/// What is wrong with a free.
+struct Mistakes {
+    /// The guards behind and in front.
+    guards: (Option<Damage>, Option<Damage>),
+    /// The tag that was given.
+    tag: Option<Tag>,
+    function: bool,
+    too_high: bool,
+}
+
+impl Mistakes {
+    fn any(&self) -> bool {
+        self.guards.0.is_some()
+            || self.guards.1.is_some()
+            || self.tag.is_some()
+            || self.function
+            || self.too_high
+    }
+}
+
+fn skip(asked: &Asked) -> Order {
+    if asked.can_skip { Order::Skip } else { Order::Pass }
+}
+
+fn skipped(asked: &Asked) -> Next {
+    if asked.can_skip { Next::Swallowed } else { Next::PassedOn }
+}
+
+/// A block of less than a page begins on one of so many multiples of 16 before its last byte.
+const GRANULES: usize = PAGE / GRANULE;
+
+/// Where a block may begin that has `address` in it, the nearest first: a block of less than a page less than a page
+/// before, on a multiple of 16; a larger one on a page.
+fn start_before(address: usize, step: usize) -> usize {
+    if step < GRANULES {
+        (address & !(GRANULE - 1)).wrapping_sub(step * GRANULE)
+    } else {
+        (address & !(PAGE - 1)).wrapping_sub((step - GRANULES) * PAGE)
+    }
+}
+
+/// Makes a driver's call of a free once more, for a block that was held since.
+///
+/// # Safety
+///
+/// As for [`GiveBack`]; and `K` is a closure that holds nothing, of which there was one.
+unsafe fn give_back<A: Arguments, R, K: Fn(A) -> R>(address: usize, tag: u32) {
+    if size_of::<K>() != 0 {
+        return;
+    }
+    // SAFETY: a closure without captures is a value without bytes, which can be had anywhere once there was one.
+    let kernel = unsafe { NonNull::<K>::dangling().as_ref() };
+    if let Some(arguments) = A::of_free(address, tag) {
+        mem::forget(kernel(arguments));
+    }
+}

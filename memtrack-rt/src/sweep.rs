@@ -1,0 +1,116 @@
+//! A check: all live blocks and the quarantines, looked at now.
+
+use crate::books::{Books, Suspect};
+use crate::guard::Damage;
+use crate::ledger::Cursor;
+use crate::platform::{DISPATCH_LEVEL, Platform, Tenant};
+use crate::pool::Pool;
+use crate::tracker::Tracker;
+use crate::violation::{Case, Caught, Next, Violation};
+
+const CHECK: Caught = Caught::By("check");
+
+impl<P: Platform> Tracker<P> {
+    /// Looks at the guards of all live blocks and at what the quarantines hold, and returns how many blocks are
+    /// broken. Each is reported once, however often it is found.
+    ///
+    /// A block that is allocated or freed in the meantime may be looked at or not. Another check at the same time
+    /// leaves out what this one is looking at.
+    ///
+    /// IRQL <= DISPATCH_LEVEL; at DISPATCH_LEVEL it looks at nonpaged pool only.
+    pub fn check(&self) -> usize {
+        let irql = self.platform().irql();
+        if irql > DISPATCH_LEVEL {
+            return 0;
+        }
+        let mut broken = 0;
+        let walk = Walk::begin(self);
+        let mut cursor = Cursor::default();
+        while let Some(suspect) = self.with(|books| books.next_suspect(&mut cursor, irql)) {
+            broken += usize::from(self.look(&suspect));
+        }
+        drop(walk);
+        self.keep_bounds(CHECK);
+        broken
+    }
+
+    /// Whether the block is broken.
+    fn look(&self, suspect: &Suspect) -> bool {
+        let body = suspect.live.body(suspect.address);
+        let tenant = self.platform().tenant(body.base(), suspect.live.stamp());
+        let there = matches!(tenant, Tenant::Same | Tenant::Unknown);
+        if let Some((_, freed)) = &suspect.freed {
+            // SAFETY: the block is held and pinned: it is there until it is let go of, and may be touched here.
+            let damage = if there { unsafe { body.inspect_poison() } } else { None };
+            if let (Some(damage), true) = (damage, self.lets_see(suspect, damage.is_some())) {
+                self.written_after_free(&suspect.key, freed, damage, CHECK);
+            }
+            return damage.is_some();
+        }
+        let (guards, first) = match suspect.key.pool {
+            _ if !there => ((None, None), self.lets_see(suspect, false)),
+            Pool::Paged => {
+                // SAFETY: the block is live and pinned: whoever frees it leaves it where it is. It may be touched here.
+                let guards = unsafe { body.inspect() };
+                (guards, self.lets_see(suspect, is_broken(&guards)))
+            }
+            _ => self.with(|books| {
+                if !books.is_live(suspect) {
+                    return ((None, None), false);
+                }
+                // SAFETY: the block is live, and stays so for as long as the lock is held; it is nonpaged.
+                let guards = unsafe { body.inspect() };
+                (guards, is_broken(&guards) && books.report(suspect.address))
+            }),
+        };
+        if first {
+            self.tell(suspect, guards);
+        }
+        is_broken(&guards)
+    }
+
+    /// Lets go of a pinned block; true for who is first to find it broken.
+    fn lets_see(&self, suspect: &Suspect, broken: bool) -> bool {
+        self.with(|books: &mut Books| {
+            let first = broken && books.report(suspect.address);
+            books.unpin(suspect.address);
+            first
+        })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell(&self, suspect: &Suspect, (behind, before): (Option<Damage>, Option<Damage>)) {
+        for violation in before.map(Violation::Underrun).into_iter().chain(behind.map(Violation::Overrun)) {
+            self.violated(&Case {
+                violation,
+                address: suspect.address,
+                bytes: suspect.live.bytes(),
+                site: Some(suspect.key),
+                freed: None,
+                caught: CHECK,
+                next: Next::Goes,
+            });
+        }
+    }
+}
+
+fn is_broken((behind, before): &(Option<Damage>, Option<Damage>)) -> bool {
+    behind.is_some() || before.is_some()
+}
+
+/// A walk through the ledger, which ends even if a report does not return.
+struct Walk<'t, P: Platform>(&'t Tracker<P>);
+
+impl<'t, P: Platform> Walk<'t, P> {
+    fn begin(tracker: &'t Tracker<P>) -> Self {
+        tracker.with(|books| books.walk(true));
+        Self(tracker)
+    }
+}
+
+impl<P: Platform> Drop for Walk<'_, P> {
+    fn drop(&mut self) {
+        self.0.with(|books| books.walk(false));
+    }
+}

@@ -1,0 +1,109 @@
+//! Violations: what a driver did that no correct driver does.
+
+use core::panic::Location;
+
+use crate::guard::Damage;
+use crate::platform::Irql;
+use crate::pool::{Function, Tag};
+use crate::site::Key;
+
+/// A mistake, with what there is to say of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Violation {
+    Overrun(Damage),
+    Underrun(Damage),
+    WriteAfterFree(Damage),
+    DoubleFree,
+    /// A second free of a block whose memory was not held: perhaps of another block at its address.
+    FreedBefore,
+    /// A free of a live block's inside, so many bytes from its start.
+    InnerFree(usize),
+    /// A free under this tag.
+    WrongTag(Tag),
+    WrongFunction,
+    NullFree,
+    ZeroBytes,
+    PagedRequest(Irql),
+    PagedFree(Irql),
+    /// A call at a level at which there is no pool at all.
+    HighIrql(Irql),
+}
+
+impl Violation {
+    /// The number in `docs/detection.md`, and the first parameter of the bugcheck.
+    pub(crate) fn number(&self) -> usize {
+        match self {
+            Self::Overrun(_) => 1,
+            Self::Underrun(_) => 2,
+            Self::WriteAfterFree(_) => 3,
+            Self::DoubleFree => 4,
+            Self::FreedBefore => 5,
+            Self::InnerFree(_) => 6,
+            Self::WrongTag(_) => 7,
+            Self::WrongFunction => 8,
+            Self::NullFree => 9,
+            Self::ZeroBytes => 10,
+            Self::PagedRequest(_) => 11,
+            Self::PagedFree(_) => 12,
+            Self::HighIrql(_) => 13,
+        }
+    }
+
+    /// Whether it is about a block that there is, or was.
+    pub(crate) fn is_of_a_block(&self) -> bool {
+        !matches!(self, Self::NullFree | Self::ZeroBytes | Self::PagedRequest(_) | Self::HighIrql(_))
+    }
+
+    pub(crate) fn damage(&self) -> Option<&Damage> {
+        match self {
+            Self::Overrun(damage) | Self::Underrun(damage) | Self::WriteAfterFree(damage) => Some(damage),
+            _ => None,
+        }
+    }
+}
+
+/// A call of the driver's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Act {
+    pub(crate) location: &'static Location<'static>,
+    pub(crate) function: Function,
+}
+
+/// What was going on when a violation came to light.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Caught {
+    /// The call that is the mistake, or that shows it.
+    At(Act),
+    /// A call that made the block leave the quarantine.
+    Leaving(Act),
+    /// A call of memtrack's own, of this name.
+    By(&'static str),
+}
+
+/// What becomes of the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// There is nothing to say: it goes on as if nothing had been.
+    Goes,
+    PassedOn,
+    Swallowed,
+    WithItsTag,
+    HeldBack,
+    NonPagedInstead,
+}
+
+/// A violation, and all that its report tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) violation: Violation,
+    /// The block's address, zero where there is none.
+    pub(crate) address: usize,
+    /// The size that the driver asked for.
+    pub(crate) bytes: usize,
+    /// Where it was allocated.
+    pub(crate) site: Option<Key>,
+    /// Where it was freed before; `None` also where code did it that is not annotated.
+    pub(crate) freed: Option<Act>,
+    pub(crate) caught: Caught,
+    pub(crate) next: Next,
+}

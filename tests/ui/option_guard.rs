@@ -1,0 +1,4 @@
+#[memtrack::instrument(guard = "head")]
+fn allocate() {}
+
+fn main() {}
