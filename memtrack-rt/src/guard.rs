@@ -376,7 +376,7 @@ mod tests {
             for guard in [Guard::Tail, Guard::Full] {
                 memory.0.fill(0);
                 let body = body(&mut memory, guard, bytes, 0x40);
-                // SAFETY (all below): the memory is this test's, and longer than the longest body.
+                // SAFETY: the memory is this test's, and longer than the longest body.
                 unsafe {
                     body.sign();
                     pointer(body.address).write_bytes(0x11, bytes);
@@ -405,7 +405,7 @@ mod tests {
         let mut memory = Box::new(Memory([0; 4 * PAGE]));
         for bytes in [0, 1, 7, 8, 9, 61, 64] {
             let body = body(&mut memory, Guard::Full, bytes, 0x40);
-            // SAFETY (all below): the memory is this test's, and longer than the longest body.
+            // SAFETY: the memory is this test's, and longer than the longest body.
             unsafe {
                 body.poison();
                 assert_eq!(body.inspect_poison(), None);

@@ -81,8 +81,9 @@ pub(crate) fn set_address<T>(value: &mut T, address: usize) -> bool {
 ///
 /// The low bytes of `word`, as many as a `T` has, are a `T`, which is a register.
 unsafe fn write<T>(value: *mut T, word: u64) {
+    // SAFETY (all four writes): `value` is writable for its own size and aligned to it, as the integer is.
     match size_of::<T>() {
-        // SAFETY (all four writes): `value` is writable for its own size and aligned to it, as the integer is.
+        // SAFETY: see above.
         1 => unsafe { value.cast::<u8>().write(word as u8) },
         // SAFETY: see above.
         2 => unsafe { value.cast::<u16>().write(word as u16) },
