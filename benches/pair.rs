@@ -1,5 +1,6 @@
-//! What tracking costs: an allocation and a free, plain, off and tracked, over memtrack-sim's pool and over the
-//! host's malloc, with 1,024 blocks live. At the end stands what counts, the ratios of one run's medians.
+//! What tracking costs: an allocation and a free, plain, off, and tracked with each guard and with the quarantine, over
+//! memtrack-sim's pool and over the host's malloc, with 1,024 blocks live. At the end stands what counts, the ratios of
+//! one run's medians.
 //!
 //! ```text
 //! cargo bench
@@ -12,6 +13,7 @@ use std::hint::black_box;
 use std::path::Path;
 
 use criterion::Criterion;
+use memtrack::{Quarantine, Settings};
 
 const LIVE: usize = 1024;
 const NON_PAGED: u64 = 0x40;
@@ -87,13 +89,24 @@ macro_rules! drivers {
     };
 }
 
+/// The columns of the table. `held`: with the quarantine, as large as it is unless somebody chooses otherwise.
+const MODES: [&str; 7] = ["plain", "off", "tracked", "tail", "full", "tail_held", "full_held"];
+
 drivers! {
     plain_over_malloc: #[allow(unused)] over malloc;
     off_over_malloc: #[memtrack_macros::instrument_off] over malloc;
-    tracked_over_malloc: #[memtrack::instrument] over malloc;
+    tracked_over_malloc: #[memtrack::instrument(guard = "none")] over malloc;
+    tail_over_malloc: #[memtrack::instrument(guard = "tail")] over malloc;
+    full_over_malloc: #[memtrack::instrument(guard = "full")] over malloc;
+    tail_held_over_malloc: #[memtrack::instrument(guard = "tail")] over malloc;
+    full_held_over_malloc: #[memtrack::instrument(guard = "full")] over malloc;
     plain_over_sim: #[allow(unused)] over memtrack_sim::ntddk;
     off_over_sim: #[memtrack_macros::instrument_off] over memtrack_sim::ntddk;
-    tracked_over_sim: #[memtrack::instrument] over memtrack_sim::ntddk;
+    tracked_over_sim: #[memtrack::instrument(guard = "none")] over memtrack_sim::ntddk;
+    tail_over_sim: #[memtrack::instrument(guard = "tail")] over memtrack_sim::ntddk;
+    full_over_sim: #[memtrack::instrument(guard = "full")] over memtrack_sim::ntddk;
+    tail_held_over_sim: #[memtrack::instrument(guard = "tail")] over memtrack_sim::ntddk;
+    full_held_over_sim: #[memtrack::instrument(guard = "full")] over memtrack_sim::ntddk;
 }
 
 fn main() {
@@ -104,20 +117,50 @@ fn main() {
             $(criterion.bench_function(stringify!($name), |bencher| {
                 // A pool and a tracker without a past.
                 let _machine = memtrack_sim::Machine::boot();
+                let held = stringify!($name).contains("held");
+                let quarantine = if held { Quarantine::default() } else { Quarantine::OFF };
+                memtrack::configure(Settings::new().quarantines(quarantine));
                 let mut driver = $name::Driver::new();
                 bencher.iter(|| driver.replace());
+                drop(driver);
+                // What is held goes back to the pool that it came from.
+                memtrack::configure(Settings::new().quarantines(Quarantine::OFF));
             });)*
         };
     }
-    bench!(plain_over_malloc off_over_malloc tracked_over_malloc plain_over_sim off_over_sim tracked_over_sim);
+    bench!(plain_over_malloc off_over_malloc tracked_over_malloc tail_over_malloc full_over_malloc);
+    bench!(tail_held_over_malloc full_held_over_malloc);
+    bench!(plain_over_sim off_over_sim tracked_over_sim tail_over_sim full_over_sim);
+    bench!(tail_held_over_sim full_held_over_sim);
     criterion.final_summary();
 
-    println!("one allocation and one free, {LIVE} blocks live, medians of this run");
-    println!("{:<10}{:>12}{:>20}{:>20}", "pool", "plain", "off / plain", "tracked / plain");
+    println!("one allocation and one free, {LIVE} blocks live, medians of this run; ratios to plain");
+    println!(
+        "{:<8}{:>10}{:>8}{:>10}{:>8}{:>8}{:>14}{:>14}{:>18}",
+        "pool", "plain", "off", "tracked", "tail", "full", "tail + held", "full + held", "tail / tracked"
+    );
     for pool in ["malloc", "sim"] {
-        let median = |mode: &str| median(&results, &format!("{mode}_over_{pool}"));
-        if let (Some(plain), Some(off), Some(tracked)) = (median("plain"), median("off"), median("tracked")) {
-            println!("{pool:<10}{plain:>9.1} ns{:>20.2}{:>20.2}", off / plain, tracked / plain);
+        let medians = MODES.map(|mode| median(&results, &format!("{mode}_over_{pool}")));
+        if let [
+            Some(plain),
+            Some(off),
+            Some(tracked),
+            Some(tail),
+            Some(full),
+            Some(tail_held),
+            Some(full_held),
+        ] = medians
+        {
+            println!(
+                "{pool:<8}{plain:>7.1} ns{:>8.2}{:>10.2}{:>8.2}{:>8.2}{:>14.2}{:>14.2}{:>18.2}",
+                off / plain,
+                tracked / plain,
+                tail / plain,
+                full / plain,
+                tail_held / plain,
+                full_held / plain,
+                tail / tracked,
+            );
         }
     }
 }

@@ -25,6 +25,9 @@ pub(crate) const STAMP_MAX: u16 = (1 << STAMP) - 1;
 pub(crate) struct Live(u64);
 
 impl Live {
+    /// A block of no bytes.
+    pub(crate) const NOTHING: Self = Self(0);
+
     /// A block of so many bytes; `None` for one that no kernel has.
     pub(crate) fn new(bytes: usize, layout: Layout) -> Option<Self> {
         let front = u64::from(layout.front_code()) << FRONT;

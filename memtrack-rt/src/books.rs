@@ -11,7 +11,7 @@ use crate::platform::{DISPATCH_LEVEL, Irql};
 use crate::pool::{Function, Pool, Tag};
 use crate::quarantine::{Freed, GiveBack, Quarantine, Stage};
 use crate::settings;
-use crate::site::{Detached, Key, Sites};
+use crate::site::{Detached, Key, SiteRef, Sites};
 use crate::slab::Chunks;
 use crate::stats::{SiteStats, Stats};
 
@@ -67,18 +67,35 @@ pub(crate) enum Taken {
     /// Nothing.
     Stranger,
     /// It was freed already.
-    Again(Key, Freed),
+    Again,
     /// Somebody reads it, and it cannot be held until they are done: try again.
     InUse,
+    /// There must be memory first. Nothing has changed.
+    NeedsMemory(Shortage),
     /// It was live, and is no longer.
-    Live {
-        key: Key,
-        live: Live,
-        /// The record under which it is held.
-        held: Option<Ticket>,
-        /// A block that has to leave for it.
-        leaving: Option<Leaving>,
-    },
+    Live,
+}
+
+/// A block that the driver has just freed. The hot path fills it in place: as part of a result it would be copied in
+/// pieces of another size than it was written in, which stalls the processor.
+pub(crate) struct Taking {
+    pub(crate) key: Key,
+    pub(crate) live: Live,
+    /// The record under which it is held.
+    pub(crate) held: Option<Ticket>,
+    /// A quarantine is beyond its bounds.
+    pub(crate) overdue: bool,
+    /// How it was freed before.
+    pub(crate) before: Option<Freed>,
+}
+
+impl Release {
+    /// What is known of the block before anything is.
+    pub(crate) fn taking(&self) -> Taking {
+        let Self { location, function, tag, .. } = *self;
+        let key = Key { location, function, tag, pool: Pool::Unknown };
+        Taking { key, live: Live::NOTHING, held: None, overdue: false, before: None }
+    }
 }
 
 /// A block on its way out of a quarantine.
@@ -150,57 +167,44 @@ impl Books {
         Ok(self.ledger.wants_buckets().map(Shortage::Buckets))
     }
 
-    /// Strikes the block that the driver frees out, or writes down that it was freed. `Err` asks for memory and has
-    /// changed nothing; with `may_remember` false it asks for none, and the block is neither held nor remembered.
-    pub(crate) fn take(&mut self, release: &Release, may_remember: bool) -> Result<Taken, Shortage> {
-        let Release { address, irql, .. } = *release;
-        let Some(block) = self.ledger.find(address).copied() else { return Ok(Taken::Stranger) };
-        let key = self.sites.key(block.site);
-        let live = match block.state.standing() {
+    /// Strikes the block that the driver frees out, or writes down that it was freed, and fills `taking` if it was
+    /// live. With `may_remember` false it asks for no memory, and the block is neither held nor remembered.
+    #[inline]
+    pub(crate) fn take(&mut self, release: &Release, may_remember: bool, taking: &mut Taking) -> Taken {
+        let address = release.address;
+        let Some(mut spot) = self.ledger.spot(address) else { return Taken::Stranger };
+        let site = spot.block().site;
+        taking.key = self.sites.key(site);
+        let live = match spot.block().state.standing() {
             Standing::Live(live) => live,
             Standing::Freed(pool, ticket) => {
-                let freed = self.quarantine(pool).at(ticket).copied();
-                return Ok(freed.map_or(Taken::Stranger, |freed| Taken::Again(key, freed)));
+                taking.before = self.quarantine(pool).at(ticket).copied();
+                return Taken::Again;
             }
         };
-        let Some(stage) = self.stage(release, &key, live, may_remember) else { return Ok(Taken::InUse) };
-        let mut held = None;
-        if stage == Stage::Gone {
-            self.ledger.remove(address);
-        } else {
-            let Release { location, function, tag, give_back, .. } = *release;
-            let freed = Freed { address, live, location, function, tag, give_back, stage };
-            let quarantine = self.quarantine(key.pool);
-            let ticket = quarantine
-                .enter(freed)
-                .ok_or_else(|| Shortage::Quarantine(key.pool, quarantine.wants().unwrap_or_default()))?;
-            if let Some(block) = self.ledger.find(address) {
-                block.state = State::freed(key.pool, ticket);
+        taking.live = live;
+        let [nonpaged, paged] = self.bounds;
+        let (quarantine, bounds) = match taking.key.pool {
+            Pool::Paged => (&mut self.paged, paged),
+            _ => (&mut self.nonpaged, nonpaged),
+        };
+        match stage(release, taking, bounds, may_remember) {
+            None => return Taken::InUse,
+            Some(Stage::Gone) => spot.remove(),
+            Some(stage) => {
+                if let Some(bytes) = quarantine.wants() {
+                    return Taken::NeedsMemory(Shortage::Quarantine(taking.key.pool, bytes));
+                }
+                let Release { location, function, tag, give_back, .. } = *release;
+                let ticket =
+                    quarantine.enter(Freed { address, live, location, function, tag, give_back, stage });
+                spot.block().state = State::freed(taking.key.pool, ticket);
+                taking.held = (stage == Stage::Entering).then_some(ticket);
             }
-            held = (stage == Stage::Entering).then_some(ticket);
         }
-        self.leaves(block, live);
-        Ok(Taken::Live { key, live, held, leaving: self.leaving(irql) })
-    }
-
-    /// What becomes of a live block that is freed; `None` while it is pinned and cannot be held.
-    fn stage(&mut self, release: &Release, key: &Key, live: Live, may_remember: bool) -> Option<Stage> {
-        let bounds = self.bounds(key.pool);
-        let body = live.body(release.address);
-        let fits =
-            bounds.blocks > 0 && body.layout.total(body.bytes).is_some_and(|bytes| bytes <= bounds.bytes);
-        // Where it may not be touched, or not yet go, it is held whatever the bounds say.
-        let must = live.is_pinned() || !may_touch(key.pool, release.irql);
-        let can = release.give_back.is_some() && !live.is_secure() && may_remember;
-        if can && (fits || must) {
-            Some(Stage::Entering)
-        } else if live.is_pinned() {
-            None
-        } else if bounds.blocks > 0 && may_remember {
-            Some(Stage::Remembered)
-        } else {
-            Some(Stage::Gone)
-        }
+        taking.overdue = self.nonpaged.is_beyond(nonpaged) || self.paged.is_beyond(paged);
+        self.leaves(site, live);
+        Taken::Live
     }
 
     /// The block of this record is ready to be held; false if the books were closed since it was taken.
@@ -406,7 +410,7 @@ impl Books {
     /// The kernel has given the address of a block out again.
     fn vanishes(&mut self, block: Block) {
         match block.state.standing() {
-            Standing::Live(live) => self.leaves(block, live),
+            Standing::Live(live) => self.leaves(block.site, live),
             Standing::Freed(pool, ticket) => {
                 let stage = self.quarantine(pool).at(ticket).map(|freed| freed.stage);
                 self.quarantine(pool).remove(ticket);
@@ -419,9 +423,9 @@ impl Books {
         self.stats.vanished_blocks += 1;
     }
 
-    fn leaves(&mut self, block: Block, live: Live) {
+    fn leaves(&mut self, site: SiteRef, live: Live) {
         let bytes = live.bytes() as u64;
-        let site = self.sites.at(block.site);
+        let site = self.sites.at(site);
         site.figures.freed(bytes);
         let pool = site.pool;
         if let Some(pool) = self.stats.pool_mut(pool) {
@@ -478,11 +482,6 @@ impl Books {
         if matches!(pool, Pool::Paged) { &mut self.paged } else { &mut self.nonpaged }
     }
 
-    fn bounds(&self, pool: Pool) -> settings::Quarantine {
-        let [nonpaged, paged] = self.bounds;
-        if matches!(pool, Pool::Paged) { paged } else { nonpaged }
-    }
-
     /// Takes memory in for what was short of it. Returns what is not needed: the memory, if another processor was
     /// faster, or what it stands in for.
     ///
@@ -519,4 +518,29 @@ impl Books {
 /// Whether memory of this pool may be touched, allocated and freed at this IRQL: paged memory below DISPATCH_LEVEL.
 pub(crate) fn may_touch(pool: Pool, irql: Irql) -> bool {
     irql < DISPATCH_LEVEL || !matches!(pool, Pool::Paged)
+}
+
+/// What becomes of a live block that is freed; `None` while it is pinned and cannot be held.
+#[inline]
+fn stage(
+    release: &Release,
+    taking: &Taking,
+    bounds: settings::Quarantine,
+    may_remember: bool,
+) -> Option<Stage> {
+    let live = taking.live;
+    let body = live.body(release.address);
+    let fits = bounds.blocks > 0 && body.layout.total(body.bytes).is_some_and(|bytes| bytes <= bounds.bytes);
+    // Where it may not be touched, or not yet go, it is held whatever the bounds say.
+    let must = live.is_pinned() || !may_touch(taking.key.pool, release.irql);
+    let can = release.give_back.is_some() && !live.is_secure() && may_remember;
+    if can && (fits || must) {
+        Some(Stage::Entering)
+    } else if live.is_pinned() {
+        None
+    } else if bounds.blocks > 0 && may_remember {
+        Some(Stage::Remembered)
+    } else {
+        Some(Stage::Gone)
+    }
 }

@@ -7,6 +7,7 @@ use core::mem::size_of;
 use core::ptr;
 
 use crate::pool::{Function, PAGE};
+use crate::violation::Violation;
 
 /// What memtrack signs round a block, to find overruns and underruns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,6 +143,26 @@ impl Damage {
     }
 }
 
+/// What is wrong with the guards of a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wounds {
+    pub(crate) behind: Option<Damage>,
+    pub(crate) before: Option<Damage>,
+}
+
+impl Wounds {
+    pub(crate) const NONE: Self = Self { behind: None, before: None };
+
+    pub(crate) fn any(&self) -> bool {
+        self.behind.is_some() || self.before.is_some()
+    }
+
+    pub(crate) fn violations(&self) -> impl Iterator<Item = Violation> {
+        let Self { behind, before } = *self;
+        before.map(Violation::Underrun).into_iter().chain(behind.map(Violation::Overrun))
+    }
+}
+
 /// A block in memory: where it begins, how long the driver wanted it, and how it is guarded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Body {
@@ -177,23 +198,36 @@ impl Body {
         }
     }
 
-    /// What is wrong with the guards: behind, and in front.
+    /// Whether the guards are as they were signed.
     ///
     /// # Safety
     ///
     /// The kernel's block is there, as long as the layout says, and may be touched at this IRQL.
-    pub(crate) unsafe fn inspect(&self) -> (Option<Damage>, Option<Damage>) {
+    #[inline]
+    pub(crate) unsafe fn is_intact(&self) -> bool {
         let tail = self.address.wrapping_add(self.bytes);
         // SAFETY: the caller's block is there; both ranges are within it.
-        let behind = self.layout.tail && unsafe { !is_signed(tail, self.end()) };
-        // SAFETY: as above.
-        let before = self.layout.front() > 0 && unsafe { !is_signed(self.base(), self.address) };
-        (
+        (!self.layout.tail || unsafe { is_signed(tail, self.end()) })
             // SAFETY: as above.
-            behind.then(|| unsafe { self.damage(tail, self.end(), expected) }).flatten(),
+            && (self.layout.front() == 0 || unsafe { is_signed(self.base(), self.address) })
+    }
+
+    /// What is wrong with the guards.
+    ///
+    /// # Safety
+    ///
+    /// As for [`is_intact`](Self::is_intact).
+    #[cold]
+    #[inline(never)]
+    pub(crate) unsafe fn wounds(&self) -> Wounds {
+        let tail = self.address.wrapping_add(self.bytes);
+        let end = if self.layout.tail { self.end() } else { tail };
+        Wounds {
+            // SAFETY: the caller's block is there; both ranges are within it.
+            behind: unsafe { self.damage(tail, end, expected) },
             // SAFETY: as above.
-            before.then(|| unsafe { self.damage(self.base(), self.address, expected) }).flatten(),
-        )
+            before: unsafe { self.damage(self.base(), self.address, expected) },
+        }
     }
 
     /// Fills the block with poison, and signs the guards anew.
@@ -212,17 +246,17 @@ impl Body {
     ///
     /// # Safety
     ///
-    /// As for [`inspect`](Self::inspect).
+    /// As for [`is_intact`](Self::is_intact).
     pub(crate) unsafe fn inspect_poison(&self) -> Option<Damage> {
+        // SAFETY (both): the block is there, and the range is the block.
+        if unsafe { self.is_intact() && is_poisoned(self.address, self.bytes) } {
+            return None;
+        }
+        // SAFETY: as above.
+        let Wounds { behind, before } = unsafe { self.wounds() };
         let end = self.address.wrapping_add(self.bytes);
-        // SAFETY: handed on.
-        let (behind, before) = unsafe { self.inspect() };
-        // SAFETY: the block is there, and the range is the block.
-        let within = (unsafe { !is_poisoned(self.address, self.bytes) })
-            // SAFETY: as above.
-            .then(|| unsafe { self.damage(self.address, end, |_| POISON) })
-            .flatten();
-        before.or(within).or(behind)
+        // SAFETY: as above.
+        before.or(unsafe { self.damage(self.address, end, |_| POISON) }).or(behind)
     }
 
     /// The damage between two addresses.
@@ -380,11 +414,12 @@ mod tests {
                 unsafe {
                     body.sign();
                     pointer(body.address).write_bytes(0x11, bytes);
-                    assert_eq!(body.inspect(), (None, None));
+                    assert!(body.is_intact() && body.wounds() == Wounds::NONE);
                     for address in (body.base()..body.address).chain(body.address + bytes..body.end()) {
                         let before = pointer(address).read();
                         pointer(address).write(before ^ 1);
-                        let (behind, front) = body.inspect();
+                        assert!(!body.is_intact());
+                        let Wounds { behind, before: front } = body.wounds();
                         assert_eq!(behind.is_some(), address > body.address || bytes == 0 && front.is_none());
                         let damage = behind.or(front).expect("a changed byte is seen");
                         let place = address.wrapping_sub(body.address) as isize;
@@ -392,7 +427,7 @@ mod tests {
                         assert_eq!((damage.found[0], damage.expected[0]), (before ^ 1, before));
                         pointer(address).write(before);
                     }
-                    assert_eq!(body.inspect(), (None, None));
+                    assert!(body.is_intact());
                 }
                 let end = body.end() - memory.0.as_ptr().addr();
                 assert!(memory.0[end..].iter().all(|byte| *byte == 0), "nothing is written beyond the guard");

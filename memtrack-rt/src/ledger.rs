@@ -147,21 +147,24 @@ impl Ledger {
         self.walks = if begins { self.walks.saturating_add(1) } else { self.walks.saturating_sub(1) };
     }
 
-    /// Strikes the block at `address` out and returns it; `None` if no live block starts there.
+    /// Strikes the block at `address` out and returns it; `None` if no block starts there.
     pub(crate) fn remove(&mut self, address: usize) -> Option<Block> {
+        let mut spot = self.spot(address)?;
+        let block = *spot.block();
+        spot.remove();
+        Some(block)
+    }
+
+    /// The place of the block that starts at `address`: to be looked at, changed, or struck out.
+    #[inline]
+    pub(crate) fn spot(&mut self, address: usize) -> Option<Spot<'_>> {
         let mut link = self.bucket(self.index(address));
         loop {
             // SAFETY: `link` is a bucket or the `next` of a live entry, and `&mut self` makes it ours.
             let entry = unsafe { *link }?;
             // SAFETY: entries in a bucket are live.
-            let found = unsafe { *entry.as_ptr() };
-            if found.address == address {
-                // SAFETY: as above; the entry is no longer reached once its link is past it.
-                unsafe { *link = found.next };
-                // SAFETY: the entry came from this slab and nothing points to it any more.
-                unsafe { self.entries.remove(entry) };
-                self.blocks -= 1;
-                return Some(found.block);
+            if unsafe { (*entry.as_ptr()).address } == address {
+                return Some(Spot { ledger: self, link, entry });
             }
             // SAFETY: the entry is live; only the place of its link is taken.
             link = unsafe { &raw mut (*entry.as_ptr()).next };
@@ -269,6 +272,28 @@ impl Ledger {
 
     fn next_segment_bytes(&self) -> usize {
         self.buckets_held * size_of::<Bucket>() + CHUNK_HEAD
+    }
+}
+
+/// Where a block stands in the ledger.
+pub(crate) struct Spot<'l> {
+    ledger: &'l mut Ledger,
+    link: *mut Bucket,
+    entry: NonNull<Entry>,
+}
+
+impl Spot<'_> {
+    pub(crate) fn block(&mut self) -> &mut Block {
+        // SAFETY: the entry is live, and the ledger is borrowed for as long as this place is.
+        unsafe { &mut (*self.entry.as_ptr()).block }
+    }
+
+    pub(crate) fn remove(self) {
+        // SAFETY: as above; the link leads to this entry, which is no longer reached once the link is past it.
+        unsafe { *self.link = (*self.entry.as_ptr()).next };
+        // SAFETY: the entry came from this slab and nothing points to it any more.
+        unsafe { self.ledger.entries.remove(self.entry) };
+        self.ledger.blocks -= 1;
     }
 }
 

@@ -119,19 +119,19 @@ impl Quarantine {
         NonNull::new(core::mem::replace(&mut self.slots, slots)).map(NonNull::cast)
     }
 
-    /// Writes a record down; `None` where there is no room.
-    pub(crate) fn enter(&mut self, freed: Freed) -> Option<Ticket> {
-        if self.wants().is_some() {
-            return None;
-        }
+    /// Writes a record down. Where there is no room, which [`wants`](Self::wants) tells before, it is gone at once.
+    pub(crate) fn enter(&mut self, freed: Freed) -> Ticket {
         let ticket = self.tail;
+        if self.wants().is_some() {
+            return ticket;
+        }
         // SAFETY: there is room, so the slot lies within the ring and holds no record.
         unsafe { self.slot(ticket).write(freed) };
         self.tail = Ticket(ticket.0.wrapping_add(1));
         self.blocks += 1;
         self.bytes += freed.bytes();
         self.held += usize::from(freed.stage != Stage::Remembered);
-        Some(ticket)
+        ticket
     }
 
     /// The record of a ticket; `None` if it is gone.
@@ -144,10 +144,14 @@ impl Quarantine {
         (freed.stage != Stage::Gone).then_some(freed)
     }
 
+    pub(crate) fn is_beyond(&self, bounds: settings::Quarantine) -> bool {
+        self.blocks > bounds.blocks || self.bytes > bounds.bytes
+    }
+
     /// The oldest record that must go for the quarantine to stay within its bounds; `None` while it does, or while
     /// somebody is at that record.
     pub(crate) fn surplus(&mut self, bounds: settings::Quarantine) -> Option<Ticket> {
-        if self.blocks <= bounds.blocks && self.bytes <= bounds.bytes {
+        if !self.is_beyond(bounds) {
             return None;
         }
         let mut ticket = self.head;

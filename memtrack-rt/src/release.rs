@@ -7,11 +7,11 @@ use core::ptr::NonNull;
 
 use crate::arguments::Arguments;
 use crate::block::{Live, Ticket};
-use crate::books::{Books, Leaving, Release, Taken, may_touch};
+use crate::books::{Books, Leaving, Release, Taken, Taking, may_touch};
 use crate::extension::Extension;
-use crate::guard::{Damage, GRANULE};
+use crate::guard::{Damage, GRANULE, Wounds};
 use crate::ledger::Cursor;
-use crate::platform::{DISPATCH_LEVEL, Platform, Tenant};
+use crate::platform::{DISPATCH_LEVEL, Irql, Platform, Tenant};
 use crate::pool::{Function, PAGE, Tag};
 use crate::quarantine::{Freed, GiveBack, Stage};
 use crate::site::Key;
@@ -117,48 +117,40 @@ impl<P: Platform> Tracker<P> {
         if address == 0 {
             return self.misplaced(asked, address, Violation::NullFree, true);
         }
-        match self.take(&release) {
-            Taken::Live { key, live, held, leaving } => {
-                self.taken(asked, &release, &key, live, held, leaving.as_ref())
-            }
-            Taken::Again(key, freed) => self.again(asked, &key, &freed),
-            Taken::Stranger | Taken::InUse => self.stranger(asked, address),
+        let mut taking = release.taking();
+        match self.take(&release, &mut taking) {
+            Taken::Live => self.taken(asked, &release, &taking),
+            Taken::Again => self.again(asked, &taking),
+            _ => self.stranger(asked, address),
         }
     }
 
-    fn take(&self, release: &Release) -> Taken {
+    /// Takes the block out of the driver's hands. Where there is no memory to remember it by, it is forgotten.
+    #[inline]
+    fn take(&self, release: &Release, taking: &mut Taking) -> Taken {
+        let mut may_remember = true;
         loop {
-            let taken = self.persist(|books| books.take(release, true));
-            let taken = taken.or_else(|| self.with(|books| books.take(release, false)).ok());
-            match taken {
+            match self.with(|books| books.take(release, may_remember, taking)) {
                 // Only for a block of paged pool, and a binding whose frees cannot wait: neither of the two threads
                 // is at DISPATCH_LEVEL, and the other needs a few instructions.
-                Some(Taken::InUse) => hint::spin_loop(),
-                Some(taken) => return taken,
-                None => return Taken::Stranger,
+                Taken::InUse => hint::spin_loop(),
+                Taken::NeedsMemory(shortage) => may_remember = self.bring(shortage),
+                taken => return taken,
             }
         }
     }
 
     /// What is to be done with a block that was live until now.
-    fn taken(
-        &self,
-        asked: &Asked,
-        release: &Release,
-        key: &Key,
-        live: Live,
-        held: Option<Ticket>,
-        leaving: Option<&Leaving>,
-    ) -> Order {
+    fn taken(&self, asked: &Asked, release: &Release, taking: &Taking) -> Order {
+        let Taking { key, live, held, .. } = taking;
+        let (live, held) = (*live, *held);
         let body = live.body(release.address);
         let touchable = may_touch(key.pool, release.irql);
+        // SAFETY: the block was live in the books, and is nobody's but ours now; it may be touched here.
+        let intact = !touchable || live.is_reported() || unsafe { body.is_intact() };
         let mistakes = Mistakes {
-            guards: if touchable && !live.is_reported() {
-                // SAFETY: the block is live in the books, and from now on nobody's but ours; it may be touched here.
-                unsafe { body.inspect() }
-            } else {
-                (None, None)
-            },
+            // SAFETY: as above.
+            wounds: if intact { Wounds::NONE } else { unsafe { body.wounds() } },
             tag: asked.tag.filter(|tag| tag.0 != 0 && live.is_tagged() && *tag != key.tag),
             function: match asked.extension {
                 Extension::Unknown => false,
@@ -169,8 +161,8 @@ impl<P: Platform> Tracker<P> {
         if held.is_some() || mistakes.any() {
             match self.platform().tenant(body.base(), live.stamp()) {
                 Tenant::Same | Tenant::Unknown => {}
-                Tenant::Another => return self.anothers(release, key, held, leaving),
-                Tenant::Nobody => return self.nobodys(asked, key, live, held, leaving),
+                Tenant::Another => return self.anothers(key, held),
+                Tenant::Nobody => return self.nobodys(asked, key, live, held),
             }
         }
         let poisoned = held.is_some() && touchable;
@@ -179,48 +171,36 @@ impl<P: Platform> Tracker<P> {
             unsafe { body.poison() };
         }
         let live = live.reported(false);
-        let kept = held.filter(|ticket| self.with(|books| books.settle(key.pool, *ticket, live, poisoned)));
-        self.lets_go(leaving, Caught::Leaving(asked.act()));
-        if mistakes.any() {
-            self.objects(asked, release, key, live, &mistakes, kept.is_some());
+        let kept =
+            held.is_some_and(|ticket| self.with(|books| books.settle(key.pool, ticket, live, poisoned)));
+        if taking.overdue {
+            self.keep_bounds(Caught::Leaving(asked.act()));
         }
-        match kept {
-            Some(_) => Order::Skip,
-            None => Order::PassAs(body.base(), mistakes.tag.filter(|_| asked.can_retag).map(|_| key.tag)),
+        if mistakes.any() {
+            self.objects(asked, release, key, live, &mistakes, kept);
+        }
+        if kept {
+            Order::Skip
+        } else {
+            Order::PassAs(body.base(), mistakes.tag.filter(|_| asked.can_retag).map(|_| key.tag))
         }
     }
 
     /// The block that was recorded here is long gone, and this one is not ours.
     #[cold]
     #[inline(never)]
-    fn anothers(
-        &self,
-        release: &Release,
-        key: &Key,
-        held: Option<Ticket>,
-        leaving: Option<&Leaving>,
-    ) -> Order {
+    fn anothers(&self, key: &Key, held: Option<Ticket>) -> Order {
         self.with(|books| books.was_anothers(key, held));
-        let Release { location, function, .. } = *release;
-        self.lets_go(leaving, Caught::Leaving(Act { location, function }));
         Order::Pass
     }
 
     /// The block that was recorded here was freed by code that is not annotated.
     #[cold]
     #[inline(never)]
-    fn nobodys(
-        &self,
-        asked: &Asked,
-        key: &Key,
-        live: Live,
-        held: Option<Ticket>,
-        leaving: Option<&Leaving>,
-    ) -> Order {
+    fn nobodys(&self, asked: &Asked, key: &Key, live: Live, held: Option<Ticket>) -> Order {
         if let Some(ticket) = held {
             self.with(|books| books.dismiss(key.pool, ticket));
         }
-        self.lets_go(leaving, Caught::Leaving(asked.act()));
         self.violated(&Case {
             violation: Violation::DoubleFree,
             address: asked.block.unwrap_or_default(),
@@ -254,8 +234,7 @@ impl<P: Platform> Tracker<P> {
             caught: Caught::At(asked.act()),
             next: Next::Goes,
         };
-        let (behind, before) = mistakes.guards;
-        for violation in before.map(Violation::Underrun).into_iter().chain(behind.map(Violation::Overrun)) {
+        for violation in mistakes.wounds.violations() {
             case.violation = violation;
             self.violated(&case);
         }
@@ -278,12 +257,13 @@ impl<P: Platform> Tracker<P> {
     /// A free of a block that was freed already.
     #[cold]
     #[inline(never)]
-    fn again(&self, asked: &Asked, key: &Key, freed: &Freed) -> Order {
+    fn again(&self, asked: &Asked, taking: &Taking) -> Order {
+        let Some(freed) = &taking.before else { return skip(asked) };
         let mut case = Case {
             violation: Violation::DoubleFree,
             address: freed.address,
             bytes: freed.live.bytes(),
-            site: Some(*key),
+            site: Some(taking.key),
             freed: Some(Act { location: freed.location, function: freed.function }),
             caught: Caught::At(asked.act()),
             next: skipped(asked),
@@ -375,55 +355,44 @@ impl<P: Platform> Tracker<P> {
 
     /// Gives back what the quarantines hold beyond their bounds.
     pub(crate) fn keep_bounds(&self, caught: Caught) {
-        let irql = self.platform().irql();
-        while let Some(leaving) = self.with(|books| books.leaving(irql)) {
-            self.let_go(&leaving, caught);
-        }
+        self.let_go(Books::leaving, caught);
     }
 
     /// Gives back what the quarantines hold, as far as this IRQL allows; true if that was anything.
     pub(crate) fn empty(&self, caught: Caught) -> bool {
+        self.let_go(Books::leaving_all, caught)
+    }
+
+    fn let_go(&self, next: fn(&mut Books, Irql) -> Option<Leaving>, caught: Caught) -> bool {
         let irql = self.platform().irql();
-        let mut any = false;
-        while let Some(leaving) = self.with(|books| books.leaving_all(irql)) {
-            self.let_go(&leaving, caught);
-            any = true;
+        let mut leaving = self.with(|books| next(books, irql));
+        let any = leaving.is_some();
+        while let Some(block) = leaving {
+            if let Some(damage) = self.look_back(&block) {
+                if !self.is_still_held(&block, caught) {
+                    leaving = self.with(|books| next(books, irql));
+                    continue;
+                }
+                self.written_after_free(&block.key, &block.freed, damage, caught);
+            }
+            leaving = self.with(|books| {
+                books.left(&block);
+                next(books, irql)
+            });
+            // From here on the address may be somebody else's.
+            block.freed.go(block.key.tag);
         }
         any
     }
 
-    /// Gives back a block that has to leave, and whatever else has to.
-    fn lets_go(&self, leaving: Option<&Leaving>, caught: Caught) {
-        if let Some(leaving) = leaving {
-            self.let_go(leaving, caught);
-            self.keep_bounds(caught);
+    /// What was written to a block while it was held.
+    fn look_back(&self, leaving: &Leaving) -> Option<Damage> {
+        let Freed { address, live, .. } = leaving.freed;
+        if !leaving.poisoned || live.is_reported() {
+            return None;
         }
-    }
-
-    /// Gives back one block, after a look at what was written to it.
-    fn let_go(&self, leaving: &Leaving, caught: Caught) {
-        let Freed { address, live, tag, give_back, .. } = leaving.freed;
-        let body = live.body(address);
-        let damage = if leaving.poisoned && !live.is_reported() {
-            // SAFETY: the block is held: it is there, and nobody's but ours. It leaves where it may be touched.
-            unsafe { body.inspect_poison() }
-        } else {
-            None
-        };
-        if let Some(damage) = damage {
-            if !self.is_still_held(leaving, caught) {
-                return;
-            }
-            self.written_after_free(&leaving.key, &leaving.freed, damage, caught);
-        }
-        // From here on the address may be somebody else's.
-        self.with(|books| books.left(leaving));
-        let tag = if tag.0 != 0 && live.is_tagged() { leaving.key.tag } else { tag };
-        if let Some(give_back) = give_back {
-            // SAFETY: the block came from that kernel, is still there, and is in nobody's hands any more; the tag is its
-            // own, or what the driver gave.
-            unsafe { give_back(body.base(), tag.0) };
-        }
+        // SAFETY: the block is held: it is there, and nobody's but ours. It leaves where it may be touched.
+        unsafe { live.body(address).inspect_poison() }
     }
 
     /// Whether a held block that was written to is still there: code that is not annotated may have freed it again.
@@ -464,10 +433,21 @@ impl<P: Platform> Tracker<P> {
     }
 }
 
+impl Freed {
+    /// Has the kernel free the block, under the tag that it was allocated with if the driver named any.
+    fn go(&self, allocated: Tag) {
+        let tag = if self.tag.0 != 0 && self.live.is_tagged() { allocated } else { self.tag };
+        if let Some(give_back) = self.give_back {
+            // SAFETY: the block came from that kernel, is still there, and is in nobody's hands any more; the tag is its
+            // own, or what the driver gave.
+            unsafe { give_back(self.live.body(self.address).base(), tag.0) };
+        }
+    }
+}
+
 /// What is wrong with a free.
 struct Mistakes {
-    /// The guards behind and in front.
-    guards: (Option<Damage>, Option<Damage>),
+    wounds: Wounds,
     /// The tag that was given.
     tag: Option<Tag>,
     function: bool,
@@ -476,11 +456,7 @@ struct Mistakes {
 
 impl Mistakes {
     fn any(&self) -> bool {
-        self.guards.0.is_some()
-            || self.guards.1.is_some()
-            || self.tag.is_some()
-            || self.function
-            || self.too_high
+        self.wounds.any() || self.tag.is_some() || self.function || self.too_high
     }
 }
 

@@ -1,12 +1,12 @@
 //! A check: all live blocks and the quarantines, looked at now.
 
 use crate::books::{Books, Suspect};
-use crate::guard::Damage;
+use crate::guard::Wounds;
 use crate::ledger::Cursor;
 use crate::platform::{DISPATCH_LEVEL, Platform, Tenant};
 use crate::pool::Pool;
 use crate::tracker::Tracker;
-use crate::violation::{Case, Caught, Next, Violation};
+use crate::violation::{Case, Caught, Next};
 
 const CHECK: Caught = Caught::By("check");
 
@@ -47,26 +47,26 @@ impl<P: Platform> Tracker<P> {
             }
             return damage.is_some();
         }
-        let (guards, first) = match suspect.key.pool {
-            _ if !there => ((None, None), self.lets_see(suspect, false)),
+        let (wounds, first) = match suspect.key.pool {
+            _ if !there => (Wounds::NONE, self.lets_see(suspect, false)),
             Pool::Paged => {
                 // SAFETY: the block is live and pinned: whoever frees it leaves it where it is. It may be touched here.
-                let guards = unsafe { body.inspect() };
-                (guards, self.lets_see(suspect, is_broken(&guards)))
+                let wounds = unsafe { body.wounds() };
+                (wounds, self.lets_see(suspect, wounds.any()))
             }
             _ => self.with(|books| {
                 if !books.is_live(suspect) {
-                    return ((None, None), false);
+                    return (Wounds::NONE, false);
                 }
                 // SAFETY: the block is live, and stays so for as long as the lock is held; it is nonpaged.
-                let guards = unsafe { body.inspect() };
-                (guards, is_broken(&guards) && books.report(suspect.address))
+                let wounds = unsafe { body.wounds() };
+                (wounds, wounds.any() && books.report(suspect.address))
             }),
         };
         if first {
-            self.tell(suspect, guards);
+            self.tell(suspect, &wounds);
         }
-        is_broken(&guards)
+        wounds.any()
     }
 
     /// Lets go of a pinned block; true for who is first to find it broken.
@@ -80,8 +80,8 @@ impl<P: Platform> Tracker<P> {
 
     #[cold]
     #[inline(never)]
-    fn tell(&self, suspect: &Suspect, (behind, before): (Option<Damage>, Option<Damage>)) {
-        for violation in before.map(Violation::Underrun).into_iter().chain(behind.map(Violation::Overrun)) {
+    fn tell(&self, suspect: &Suspect, wounds: &Wounds) {
+        for violation in wounds.violations() {
             self.violated(&Case {
                 violation,
                 address: suspect.address,
@@ -93,10 +93,6 @@ impl<P: Platform> Tracker<P> {
             });
         }
     }
-}
-
-fn is_broken((behind, before): &(Option<Damage>, Option<Damage>)) -> bool {
-    behind.is_some() || before.is_some()
 }
 
 /// A walk through the ledger, which ends even if a report does not return.
