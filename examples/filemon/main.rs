@@ -1,12 +1,13 @@
 //! filemon, a small file-activity monitor in a driver's shape, driven with real files.
 //!
 //! ```text
-//! cargo run --example filemon -- [--fixed] [DIR]
+//! cargo run --example filemon -- [--fixed] [--bugs] [DIR]
 //! ```
 //! walks DIR (this repository, if none is given), opens and reads each file, and sends the driver a request for each
 //! operation. The driver makes one honest mistake, which the leak report names at the end; with `--fixed` it makes
-//! none.
+//! none. With `--bugs` it makes six others, on purpose, each of which is reported where it shows.
 
+mod bugs;
 mod driver;
 mod io;
 
@@ -17,11 +18,12 @@ use std::process::ExitCode;
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering;
 
+use bugs::mistakes;
 use driver::filemon;
 use io::{DRIVER_OBJECT, IRP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL, IRP_MJ_READ};
 use memtrack_sim::{Machine, NT_SUCCESS, PVOID};
 
-const USAGE: &str = "usage: cargo run --example filemon -- [--fixed] [DIR]";
+const USAGE: &str = "usage: cargo run --example filemon -- [--fixed] [--bugs] [DIR]";
 /// As much of each file as is read.
 const READ_BYTES: u64 = 8192;
 /// Files between two visits of the log's reader.
@@ -29,9 +31,11 @@ const FILES_PER_FETCH: usize = 50;
 
 fn main() -> ExitCode {
     let mut directory = None;
+    let mut with_bugs = false;
     for argument in std::env::args_os().skip(1) {
         match argument.to_str() {
             Some("--fixed") => filemon::FIXED.store(true, Ordering::Relaxed),
+            Some("--bugs") => with_bugs = true,
             Some("--help" | "-h") => {
                 println!("{USAGE}");
                 return ExitCode::SUCCESS;
@@ -52,12 +56,12 @@ fn main() -> ExitCode {
         eprintln!("filemon: cannot walk {}: {error}", directory.display());
         return ExitCode::from(2);
     }
-    monitor(&directory);
+    monitor(&directory, with_bugs);
     ExitCode::SUCCESS
 }
 
-/// Loads the driver, lets it see every file under `directory`, and unloads it.
-fn monitor(directory: &Path) {
+/// Loads the driver, lets it see every file under `directory`, and make its `bugs`, and unloads it.
+fn monitor(directory: &Path, with_bugs: bool) {
     let machine = Machine::boot();
     machine.echo(true);
     let mut driver = DRIVER_OBJECT::default();
@@ -83,6 +87,10 @@ fn monitor(directory: &Path) {
         "filemon: {} files, {requests} requests, {refused} of them refused, {log_bytes} bytes of log fetched",
         files.len()
     );
+
+    if with_bugs {
+        mistakes::make_all();
+    }
 
     memtrack::print_stats("Filemon");
     memtrack::report("Filemon");

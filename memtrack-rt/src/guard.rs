@@ -248,7 +248,7 @@ impl Body {
     ///
     /// As for [`is_intact`](Self::is_intact).
     pub(crate) unsafe fn inspect_poison(&self) -> Option<Damage> {
-        // SAFETY (both): the block is there, and the range is the block.
+        // SAFETY: the block is there, and the range is the block.
         if unsafe { self.is_intact() && is_poisoned(self.address, self.bytes) } {
             return None;
         }
