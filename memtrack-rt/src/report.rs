@@ -267,9 +267,13 @@ pub(crate) fn violation<P: Platform>(out: &Out<'_, P>, case: &Case) {
             record.line("  caught by ").text(name);
         }
     }
-    if matches!(case.violation, Violation::DoubleFree) && case.freed.is_none() {
-        record.text("; freed before by code that is not annotated");
-    }
+    record.text(match (&case.violation, &case.freed, &case.caught) {
+        (Violation::DoubleFree, None, _) => "; freed before by code that is not annotated",
+        (Violation::DoubleFree, Some(_), Caught::Leaving(_) | Caught::By(_)) => {
+            "; freed again by code that is not annotated"
+        }
+        _ => "",
+    });
     if let Some(damage) = case.violation.damage() {
         bytes_changed(&mut record, damage);
     }
