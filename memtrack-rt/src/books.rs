@@ -501,6 +501,16 @@ impl Books {
         }
     }
 
+    /// Closes the books, unless there is a block that must leave first, or a check under way that must end first.
+    pub(crate) fn close_if_empty(&mut self, irql: Irql) -> Result<Closed, Option<Leaving>> {
+        match self.leaving_all(irql) {
+            Some(leaving) => Err(Some(leaving)),
+            // At DISPATCH_LEVEL the check may never come to its end, which is on this processor.
+            None if irql < DISPATCH_LEVEL && self.ledger.is_walked() => Err(None),
+            None => Ok(self.close()),
+        }
+    }
+
     /// Closes the books: what was in them is the caller's, and they are as new. The bounds stay.
     pub(crate) fn close(&mut self) -> Closed {
         let stats = self.stats();

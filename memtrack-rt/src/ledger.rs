@@ -147,6 +147,11 @@ impl Ledger {
         self.walks = if begins { self.walks.saturating_add(1) } else { self.walks.saturating_sub(1) };
     }
 
+    /// Whether a walk is under way.
+    pub(crate) fn is_walked(&self) -> bool {
+        self.walks > 0
+    }
+
     /// Strikes the block at `address` out and returns it; `None` if no block starts there.
     pub(crate) fn remove(&mut self, address: usize) -> Option<Block> {
         let mut spot = self.spot(address)?;

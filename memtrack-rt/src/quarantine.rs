@@ -148,8 +148,8 @@ impl Quarantine {
         self.blocks > bounds.blocks || self.bytes > bounds.bytes
     }
 
-    /// The oldest record that must go for the quarantine to stay within its bounds; `None` while it does, or while
-    /// somebody is at that record.
+    /// The oldest record that must go for the quarantine to stay within its bounds, and that nobody is at; `None` where
+    /// there is none.
     pub(crate) fn surplus(&mut self, bounds: settings::Quarantine) -> Option<Ticket> {
         if !self.is_beyond(bounds) {
             return None;
@@ -157,11 +157,12 @@ impl Quarantine {
         let mut ticket = self.head;
         while let Some(freed) = self.slot_between(ticket) {
             match freed.stage {
-                Stage::Leaving | Stage::Gone => ticket = Ticket(ticket.0.wrapping_add(1)),
                 Stage::Held { .. } if !freed.live.is_pinned() => return Some(ticket),
                 Stage::Remembered => return Some(ticket),
-                Stage::Held { .. } | Stage::Entering => return None,
+                // Somebody is at it, for a moment.
+                Stage::Held { .. } | Stage::Entering | Stage::Leaving | Stage::Gone => {}
             }
+            ticket = Ticket(ticket.0.wrapping_add(1));
         }
         None
     }

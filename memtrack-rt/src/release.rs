@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 
 use crate::arguments::Arguments;
 use crate::block::{Live, Ticket};
-use crate::books::{Books, Leaving, Release, Taken, Taking, may_touch};
+use crate::books::{Books, Closed, Leaving, Release, Taken, Taking, may_touch};
 use crate::extension::Extension;
 use crate::guard::{Damage, GRANULE, Wounds};
 use crate::ledger::Cursor;
@@ -368,21 +368,44 @@ impl<P: Platform> Tracker<P> {
         let mut leaving = self.with(|books| next(books, irql));
         let any = leaving.is_some();
         while let Some(block) = leaving {
-            if let Some(damage) = self.look_back(&block) {
-                if !self.is_still_held(&block, caught) {
-                    leaving = self.with(|books| next(books, irql));
-                    continue;
-                }
-                self.written_after_free(&block.key, &block.freed, damage, caught);
-            }
-            leaving = self.with(|books| {
-                books.left(&block);
-                next(books, irql)
-            });
-            // From here on the address may be somebody else's.
-            block.freed.go(block.key.tag);
+            leaving = self.let_one_go(&block, caught, |books| next(books, irql));
         }
         any
+    }
+
+    /// Empties the quarantines, and closes the books before anything else can be held.
+    pub(crate) fn close(&self, caught: Caught) -> Closed {
+        let irql = self.platform().irql();
+        let mut closed = self.with(|books| books.close_if_empty(irql));
+        loop {
+            match closed {
+                Ok(closed) => return closed,
+                Err(Some(block)) => {
+                    closed = self.let_one_go(&block, caught, |books| books.close_if_empty(irql));
+                }
+                Err(None) => {
+                    hint::spin_loop();
+                    closed = self.with(|books| books.close_if_empty(irql));
+                }
+            }
+        }
+    }
+
+    /// Gives a block back, after a look at what was written to it, and does what comes `next` under the same lock.
+    fn let_one_go<R>(&self, block: &Leaving, caught: Caught, next: impl FnOnce(&mut Books) -> R) -> R {
+        if let Some(damage) = self.look_back(block) {
+            if !self.is_still_held(block, caught) {
+                return self.with(next);
+            }
+            self.written_after_free(&block.key, &block.freed, damage, caught);
+        }
+        let next = self.with(|books| {
+            books.left(block);
+            next(books)
+        });
+        // From here on the address may be somebody else's.
+        block.freed.go(block.key.tag);
+        next
     }
 
     /// What was written to a block while it was held.

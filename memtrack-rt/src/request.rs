@@ -248,12 +248,7 @@ impl Plan {
     }
 }
 
-/// The guard for a block that is returned as an `R`: none where its address cannot be read, and none in front where
-/// it cannot be changed.
+/// The guard for a block that is returned as an `R`: none where that is no address.
 fn fitting<R>(guard: Guard) -> Guard {
-    match guard {
-        _ if !word::is_register::<R>() => Guard::None,
-        Guard::Full if !word::takes_address::<R>() => Guard::Tail,
-        guard => guard,
-    }
+    if word::takes_address::<R>() { guard } else { Guard::None }
 }

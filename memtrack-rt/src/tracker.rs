@@ -133,13 +133,12 @@ impl<P: Platform> Tracker<P> {
     /// Empties the quarantines, prints what is still outstanding as leaks, gives the tracker's own memory back and
     /// begins afresh. Returns the figures as they stood.
     ///
-    /// A block that is freed later, in spite of all, counts as foreign.
+    /// A block that is freed later, in spite of all, counts as foreign. It waits for a check that is under way.
     ///
     /// IRQL <= APC_LEVEL; a driver calls it at the end of its unload routine. At DISPATCH_LEVEL it leaves behind what
     /// the quarantine of paged pool holds, and says so.
     pub fn finish(&self, name: &str) -> Stats {
-        self.empty(Caught::By("finish"));
-        let closed = self.with(Books::close);
+        let closed = self.close(Caught::By("finish"));
         report::leaks(&self.out(), name, &closed.stats, closed.sites.iter());
         let stats = closed.stats;
         self.take_apart(closed);
