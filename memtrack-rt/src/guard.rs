@@ -109,11 +109,12 @@ fn expected(address: usize) -> u8 {
     PATTERN[address & 0xF]
 }
 
-/// The guard bytes of eight addresses, as they lie in memory.
-fn expected_word(address: usize) -> u64 {
+/// The guard bytes of sixteen addresses, as they lie in memory.
+#[inline]
+fn expected_word(address: usize) -> u128 {
     let start = address & 0xF;
-    // SAFETY: `start` is at most 15, and the pattern is longer than 15 and 8.
-    unsafe { PATTERN.as_ptr().add(start).cast::<u64>().read_unaligned() }
+    // SAFETY: `start` is at most 15, and the pattern is as long as 15 and 16 at least.
+    unsafe { PATTERN.as_ptr().add(start).cast::<u128>().read_unaligned() }
 }
 
 const POISON: u8 = 0xDF;
@@ -290,60 +291,58 @@ fn pointer(address: usize) -> *mut u8 {
     ptr::with_exposed_provenance_mut(address)
 }
 
-const WORD: usize = size_of::<u64>();
-
-/// The addresses of words that cover `from..to`, which is 16 bytes at least; the last two may overlap the ones before.
-fn words(from: usize, to: usize) -> impl Iterator<Item = usize> {
-    let last = to.wrapping_sub(2 * WORD);
-    let mut next = from;
-    core::iter::from_fn(move || {
-        (next < last).then(|| {
-            let word = next;
-            next = word.wrapping_add(WORD);
-            word
-        })
-    })
-    .chain([last, last.wrapping_add(WORD)])
-}
+const WORD: usize = size_of::<u128>();
 
 /// # Safety
 ///
 /// `from..to` is writable memory, of 16 bytes at least.
+#[inline]
 unsafe fn sign(from: usize, to: usize) {
-    for word in words(from, to) {
-        // SAFETY: the word lies within the range.
-        unsafe { pointer(word).cast::<u64>().write_unaligned(expected_word(word)) };
+    // SAFETY: the word lies within the range.
+    let sign = |word| unsafe { pointer(word).cast::<u128>().write_unaligned(expected_word(word)) };
+    let last = to.wrapping_sub(WORD);
+    let mut word = from;
+    while word < last {
+        sign(word);
+        word = word.wrapping_add(WORD);
     }
+    // It may overlap the one before: each byte is told by its address alone.
+    sign(last);
 }
 
 /// # Safety
 ///
 /// `from..to` is readable memory, of 16 bytes at least.
+#[inline]
 unsafe fn is_signed(from: usize, to: usize) -> bool {
-    let mut wrong = 0;
-    for word in words(from, to) {
-        // SAFETY: the word lies within the range.
-        wrong |= unsafe { pointer(word).cast::<u64>().read_unaligned() } ^ expected_word(word);
+    // SAFETY: the word lies within the range.
+    let wrong = |word| unsafe { pointer(word).cast::<u128>().read_unaligned() } ^ expected_word(word);
+    let last = to.wrapping_sub(WORD);
+    let mut difference = wrong(last);
+    let mut word = from;
+    while word < last {
+        difference |= wrong(word);
+        word = word.wrapping_add(WORD);
     }
-    wrong == 0
+    difference == 0
 }
 
 /// # Safety
 ///
 /// `bytes` bytes from `address` are readable memory.
 unsafe fn is_poisoned(address: usize, bytes: usize) -> bool {
-    const POISONED: u64 = u64::from_ne_bytes([POISON; 8]);
+    const POISONED: u128 = u128::from_ne_bytes([POISON; WORD]);
     let whole = bytes & !(WORD - 1);
     let mut wrong = 0;
     let mut place = 0;
     while place < whole {
         // SAFETY: a whole word lies within the block there.
-        wrong |= unsafe { pointer(address.wrapping_add(place)).cast::<u64>().read_unaligned() } ^ POISONED;
+        wrong |= unsafe { pointer(address.wrapping_add(place)).cast::<u128>().read_unaligned() } ^ POISONED;
         place += WORD;
     }
     for place in whole..bytes {
         // SAFETY: the byte lies within the block.
-        wrong |= u64::from(unsafe { pointer(address.wrapping_add(place)).read() } ^ POISON);
+        wrong |= u128::from(unsafe { pointer(address.wrapping_add(place)).read() } ^ POISON);
     }
     wrong == 0
 }
