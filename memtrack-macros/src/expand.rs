@@ -31,12 +31,9 @@ use syn::{
 
 use crate::catalog::{self, Does, Function};
 use crate::checks;
-use crate::fallback;
+use crate::fallback::{self, PREFIX};
 use crate::model::Names;
 use crate::parse::{self, Guard, Options, Target};
-
-/// Every name that an expansion brings along begins so; no driver's does.
-pub(crate) const PREFIX: &str = "__memtrack_";
 
 /// The item with its pool calls rewritten, or as it was with an error beside it.
 pub(crate) fn on(options: TokenStream, item: TokenStream) -> TokenStream {

@@ -5,8 +5,10 @@ use quote::{quote, quote_spanned};
 use syn::{Ident, Item, Path, parse_quote};
 
 use crate::checks;
-use crate::expand::PREFIX;
 use crate::parse::{self, Options, Target};
+
+/// Every name that an expansion brings along begins so; no driver's does.
+pub(crate) const PREFIX: &str = "__memtrack_";
 
 /// The item as it was, after the checks that every door makes.
 pub(crate) fn off(options: TokenStream, item: TokenStream) -> TokenStream {

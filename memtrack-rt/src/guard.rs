@@ -7,7 +7,6 @@ use core::mem::size_of;
 use core::ptr;
 
 use crate::pool::{Function, PAGE};
-use crate::violation::Violation;
 
 /// What memtrack signs round a block, to find overruns and underruns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -156,11 +155,6 @@ impl Wounds {
 
     pub(crate) fn any(&self) -> bool {
         self.behind.is_some() || self.before.is_some()
-    }
-
-    pub(crate) fn violations(&self) -> impl Iterator<Item = Violation> {
-        let Self { behind, before } = *self;
-        before.map(Violation::Underrun).into_iter().chain(behind.map(Violation::Overrun))
     }
 }
 

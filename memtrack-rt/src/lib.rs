@@ -24,6 +24,7 @@ mod books;
 mod extension;
 mod guard;
 mod ledger;
+mod parting;
 mod platform;
 mod pool;
 mod quarantine;

@@ -6,7 +6,7 @@ use crate::ledger::Cursor;
 use crate::platform::{DISPATCH_LEVEL, Platform, Tenant};
 use crate::pool::Pool;
 use crate::tracker::Tracker;
-use crate::violation::{Case, Caught, Next};
+use crate::violation::{Case, Caught, Next, Violation};
 
 const CHECK: Caught = Caught::By("check");
 
@@ -81,7 +81,7 @@ impl<P: Platform> Tracker<P> {
     #[cold]
     #[inline(never)]
     fn tell(&self, suspect: &Suspect, wounds: &Wounds) {
-        for violation in wounds.violations() {
+        for violation in Violation::of(wounds) {
             self.violated(&Case {
                 violation,
                 address: suspect.address,

@@ -2,7 +2,7 @@
 
 use core::panic::Location;
 
-use crate::guard::Damage;
+use crate::guard::{Damage, Wounds};
 use crate::platform::Irql;
 use crate::pool::{Function, Tag};
 use crate::site::Key;
@@ -30,6 +30,12 @@ pub(crate) enum Violation {
 }
 
 impl Violation {
+    /// What wounds of a block are: an underrun, an overrun, or both.
+    pub(crate) fn of(wounds: &Wounds) -> impl Iterator<Item = Self> {
+        let Wounds { behind, before } = *wounds;
+        before.map(Self::Underrun).into_iter().chain(behind.map(Self::Overrun))
+    }
+
     /// The number in `docs/detection.md`, and the first parameter of the bugcheck.
     pub(crate) fn number(&self) -> usize {
         match self {
