@@ -633,6 +633,44 @@ fn blocks_that_others_free_and_addresses_that_come_again_are_no_mistake() {
     ends_well(machine, 0);
 }
 
+/// A driver's own function of a kernel function's name, which keeps a block beside each that it gives.
+#[test]
+fn a_wrapper_may_allocate_more_than_it_gives() {
+    mod own {
+        use memtrack_sim::{PVOID, ntddk};
+        use std::cell::Cell;
+
+        thread_local! {
+            static BESIDE: Cell<PVOID> = const { Cell::new(std::ptr::null_mut()) };
+        }
+
+        #[allow(non_snake_case, reason = "the kernel's name")]
+        pub fn ExAllocatePool2(flags: u64, bytes: u64, tag: u32) -> PVOID {
+            let block = unsafe { ntddk::ExAllocatePool2(flags, bytes, tag) };
+            BESIDE.set(unsafe { ntddk::ExAllocatePool2(flags, 16, tag) });
+            block
+        }
+
+        #[allow(non_snake_case, reason = "the kernel's name")]
+        pub fn ExFreePool(block: PVOID) {
+            unsafe { ntddk::ExFreePool(block) };
+            unsafe { ntddk::ExFreePool(BESIDE.take()) };
+        }
+    }
+    #[memtrack::instrument]
+    fn run() {
+        for _ in 0..10 {
+            let block = own::ExAllocatePool2(0x40, 61, TAG);
+            own::ExFreePool(block);
+        }
+    }
+    let machine = Machine::boot();
+    memtrack::configure(Settings::new().quarantines(Quarantine::OFF));
+    run();
+    assert_eq!((memtrack::stats().foreign_frees, memtrack::stats().vanished_blocks), (0, 0));
+    ends_well(machine, 0);
+}
+
 #[test]
 fn a_block_freed_by_others_and_then_by_the_driver_is_a_double_free() {
     let machine = Machine::boot();

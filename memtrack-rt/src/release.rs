@@ -293,7 +293,7 @@ impl<P: Platform> Tracker<P> {
     fn stranger(&self, asked: &Asked, address: usize) -> Order {
         if let Some((key, start, live)) = self.around(address) {
             let body = live.body(start);
-            let begins_here = self.platform().tenant(address, 0) == Tenant::Another;
+            let begins_here = self.platform().tenant(address, u16::MAX) == Tenant::Another;
             let is_there =
                 matches!(self.platform().tenant(body.base(), live.stamp()), Tenant::Same | Tenant::Unknown);
             if is_there && !begins_here {

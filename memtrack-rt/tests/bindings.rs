@@ -3,6 +3,7 @@
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::ptr::{NonNull, with_exposed_provenance_mut};
+use std::sync::Mutex;
 
 use memtrack_rt::{Function, Guard, Location, Policy, Quarantine, Settings, Tracker};
 
@@ -166,6 +167,32 @@ fn held_blocks_go_back_through_their_own_binding() {
     assert_eq!((tracker.stats().held_blocks, tracker.stats().violations), (6, 0));
     assert_eq!(tracker.finish("Bindings").curr_blocks(), 0);
     assert_eq!((ONE.usage(), OTHER.usage()), ((0, 0), (0, 0)));
+}
+
+#[test]
+fn the_oldest_leave_first() {
+    static POOL: Pool = Pool::new();
+    static WENT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    let tracker = tracker(Settings::new().quarantines(Quarantine::new(2000, 100)));
+    let here = Location::caller();
+    let mut freed = Vec::new();
+    for round in 0..200_usize {
+        let bytes = 1 + round * 37 % 400;
+        let block = tracker
+            .allocate(here, ALLOCATE, None, (NON_PAGED, bytes, 1_u32), |(_, bytes, _)| POOL.give(bytes));
+        freed.push(block);
+        tracker.free(here, Function::ExFreePool, (block,), |(block,)| {
+            WENT.lock().unwrap().push(block);
+            // It is not given to the host, so that no address comes again.
+        });
+        let held = tracker.stats();
+        assert!(held.held_bytes <= 2000, "{held:?}");
+        let went = WENT.lock().unwrap().len();
+        assert_eq!(held.held_blocks as usize, freed.len() - went);
+    }
+    tracker.finish("Order");
+    assert_eq!(*WENT.lock().unwrap(), freed);
+    freed.into_iter().for_each(|block| POOL.take(block));
 }
 
 /// Frees whose result nobody can make up, or whose arguments nobody can keep.
