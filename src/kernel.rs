@@ -87,8 +87,6 @@ unsafe impl Platform for Kernel {
     fn tenant(&self, block: usize, known: u16) -> Tenant {
         match allocation_at(without_provenance_mut(block)) {
             Allocation::Live(number) if stamp(number) == known => Tenant::Same,
-            // It was not this thread's latest when it came: a wrapper's that allocates more than one.
-            Allocation::Live(_) if known == 0 => Tenant::Unknown,
             Allocation::Live(_) => Tenant::Another,
             Allocation::Free => Tenant::Nobody,
             // Another kernel's, such as a test's own.

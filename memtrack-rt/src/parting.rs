@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use crate::arguments::Arguments;
 use crate::books::{Books, Closed, Leaving};
 use crate::guard::Damage;
-use crate::platform::{Irql, Platform, Tenant};
+use crate::platform::{Irql, Platform};
 use crate::pool::Tag;
 use crate::quarantine::Freed;
 use crate::site::Key;
@@ -85,8 +85,7 @@ impl<P: Platform> Tracker<P> {
     #[inline(never)]
     fn is_still_held(&self, leaving: &Leaving, caught: Caught) -> bool {
         let Freed { address, live, location, function, .. } = leaving.freed;
-        let tenant = self.platform().tenant(live.body(address).base(), live.stamp());
-        let there = matches!(tenant, Tenant::Same | Tenant::Unknown);
+        let there = self.is_there(address, live);
         if !there {
             self.with(|books| books.left(leaving));
             self.violated(&Case {

@@ -89,8 +89,8 @@ pub unsafe trait Platform: Sync {
         0
     }
 
-    /// Who lives at `block` now: the one that was stamped `stamp`, or another? A stamp of 0 says that the block has
-    /// none, one of `u16::MAX` that no block is meant: then whoever lives there is another.
+    /// Who lives at `block` now: the one that was stamped `stamp`, or another? It is not asked of blocks that have no
+    /// stamp; and with `u16::MAX`, which is no block's, it is asked whether anybody begins there.
     ///
     /// Blocks may be freed by code that is not annotated, and their addresses handed out again; a tracker that
     /// asks is not fooled. Where the answer is [`Unknown`](Tenant::Unknown), it takes the block for the one it knows.

@@ -158,12 +158,10 @@ impl<P: Platform> Tracker<P> {
             },
             too_high: !touchable,
         };
-        if held.is_some() || mistakes.any() {
-            match self.platform().tenant(body.base(), live.stamp()) {
-                Tenant::Same | Tenant::Unknown => {}
-                Tenant::Another => return self.anothers(key, held),
-                Tenant::Nobody => return self.nobodys(asked, key, live, held),
-            }
+        match self.tenant(release.address, live) {
+            Tenant::Same | Tenant::Unknown => {}
+            Tenant::Another => return self.anothers(key, held),
+            Tenant::Nobody => return self.nobodys(asked, key, live, held),
         }
         let poisoned = held.is_some() && touchable;
         if poisoned {
@@ -270,9 +268,8 @@ impl<P: Platform> Tracker<P> {
         };
         let mut order = skip(asked);
         if freed.stage == Stage::Remembered {
-            let body = freed.live.body(freed.address);
             case.violation = Violation::FreedBefore;
-            match self.platform().tenant(body.base(), freed.live.stamp()) {
+            match self.tenant(freed.address, freed.live) {
                 Tenant::Same | Tenant::Nobody => {}
                 Tenant::Another => {
                     self.with(Books::foreign_free);
@@ -280,7 +277,7 @@ impl<P: Platform> Tracker<P> {
                 }
                 Tenant::Unknown => {
                     case.next = Next::PassedOn;
-                    order = Order::PassAs(body.base(), None);
+                    order = Order::PassAs(freed.live.body(freed.address).base(), None);
                 }
             }
         }
@@ -292,11 +289,8 @@ impl<P: Platform> Tracker<P> {
     #[inline(never)]
     fn stranger(&self, asked: &Asked, address: usize) -> Order {
         if let Some((key, start, live)) = self.around(address) {
-            let body = live.body(start);
             let begins_here = self.platform().tenant(address, u16::MAX) == Tenant::Another;
-            let is_there =
-                matches!(self.platform().tenant(body.base(), live.stamp()), Tenant::Same | Tenant::Unknown);
-            if is_there && !begins_here {
+            if self.is_there(start, live) && !begins_here {
                 self.violated(&Case {
                     violation: Violation::InnerFree(address.wrapping_sub(start)),
                     address: start,

@@ -3,7 +3,7 @@
 use crate::books::{Books, Suspect};
 use crate::guard::Wounds;
 use crate::ledger::Cursor;
-use crate::platform::{DISPATCH_LEVEL, Platform, Tenant};
+use crate::platform::{DISPATCH_LEVEL, Platform};
 use crate::pool::Pool;
 use crate::tracker::Tracker;
 use crate::violation::{Case, Caught, Next, Violation};
@@ -37,8 +37,7 @@ impl<P: Platform> Tracker<P> {
     /// Whether the block is broken.
     fn look(&self, suspect: &Suspect) -> bool {
         let body = suspect.live.body(suspect.address);
-        let tenant = self.platform().tenant(body.base(), suspect.live.stamp());
-        let there = matches!(tenant, Tenant::Same | Tenant::Unknown);
+        let there = self.is_there(suspect.address, suspect.live);
         if let Some((_, freed)) = &suspect.freed {
             // SAFETY: the block is held and pinned: it is there until it is let go of, and may be touched here.
             let damage = if there { unsafe { body.inspect_poison() } } else { None };

@@ -4,9 +4,10 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use crate::block::Live;
 use crate::books::{Books, Closed, Shortage};
 use crate::guard::Guard;
-use crate::platform::{DISPATCH_LEVEL, Irql, Platform, SpinLock};
+use crate::platform::{DISPATCH_LEVEL, Irql, Platform, SpinLock, Tenant};
 use crate::report;
 use crate::settings::{Policy, Settings};
 use crate::sink::{Out, Sink};
@@ -167,6 +168,19 @@ impl<P: Platform> Tracker<P> {
         // Relaxed: see `configure`.
         let chosen = usize::from(self.guard.load(Ordering::Relaxed));
         Guard::ALL.get(chosen).copied().unwrap_or_default()
+    }
+
+    /// Who lives where this block was written down.
+    pub(crate) fn tenant(&self, address: usize, live: Live) -> Tenant {
+        match live.stamp() {
+            0 => Tenant::Unknown,
+            stamp => self.platform.tenant(live.body(address).base(), stamp),
+        }
+    }
+
+    /// Whether this block is where it was written down, as far as the machine can tell.
+    pub(crate) fn is_there(&self, address: usize, live: Live) -> bool {
+        matches!(self.tenant(address, live), Tenant::Same | Tenant::Unknown)
     }
 
     /// Says what a driver did, counts it, and does what its author chose for such a case.

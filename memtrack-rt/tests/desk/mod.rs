@@ -128,7 +128,6 @@ unsafe impl Platform for Desk {
             None => Tenant::Unknown,
             Some(0) => Tenant::Nobody,
             Some(lives) if *lives == stamp => Tenant::Same,
-            Some(_) if stamp == 0 => Tenant::Unknown,
             Some(_) => Tenant::Another,
         }
     }
