@@ -72,7 +72,7 @@ impl Call {
     }
 
     fn zeroes(self) -> bool {
-        matches!(self.function, 0 | 1 | 2)
+        self.function < 3
     }
 
     /// The tag under which the kernel files the block.

@@ -68,7 +68,8 @@ macro_rules! arguments {
                 (plain && !needs_drop::<Self>()).then(|| unsafe { ptr::read(ptr::from_ref(self).cast()) })
             }
 
-            const REMADE: bool = word::takes_address::<$first>() $(&& word::takes_any::<$rest>())*;
+            const REMADE: bool =
+                word::takes_address::<$first>() $(&& word::takes_any::<$rest>())* && !needs_drop::<Self>();
 
             #[inline]
             fn of_free(address: usize, tag: u32) -> Option<Self> {

@@ -64,6 +64,11 @@ impl Live {
         Self(if yes { self.0 | mark } else { self.0 & !mark })
     }
 
+    /// Whether this is the other one, but for marks that come and go.
+    pub(crate) fn same_block(self, other: Self) -> bool {
+        (self.0 ^ other.0) & !(REPORTED | PINNED) == 0
+    }
+
     pub(crate) fn bytes(self) -> usize {
         (self.0 as usize) & BYTES_MAX
     }

@@ -6,6 +6,7 @@ use core::panic::Location;
 use core::ptr::NonNull;
 
 use crate::block::{Live, Standing, State, Ticket};
+use crate::guard::Body;
 use crate::ledger::{Block, Cursor, Inserted, Ledger};
 use crate::platform::{DISPATCH_LEVEL, Irql};
 use crate::pool::{Function, Pool, Tag};
@@ -117,6 +118,28 @@ pub(crate) struct Suspect {
     pub(crate) live: Live,
     /// Its record, where it was freed.
     pub(crate) freed: Option<(Ticket, Freed)>,
+}
+
+impl Suspect {
+    pub(crate) fn body(&self) -> Body {
+        self.live.body(self.address)
+    }
+}
+
+/// What a look at a block shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finding {
+    Intact,
+    /// It is broken, and nobody has said so.
+    New,
+    /// It is broken, and that was said.
+    Known,
+}
+
+impl Finding {
+    pub(crate) fn is_broken(self) -> bool {
+        self != Self::Intact
+    }
 }
 
 pub(crate) struct Books {
@@ -365,22 +388,31 @@ impl Books {
         None
     }
 
-    /// Whether the driver still has this block.
-    pub(crate) fn is_live(&mut self, suspect: &Suspect) -> bool {
+    /// Whether a block is still what it was when it was chosen to be looked at: the driver's, or this very record.
+    pub(crate) fn stands(&mut self, suspect: &Suspect) -> bool {
         let standing = self.ledger.find(suspect.address).map(|block| block.state.standing());
-        matches!(standing, Some(Standing::Live(live)) if live.reported(false) == suspect.live.reported(false))
+        match (standing, &suspect.freed) {
+            (Some(Standing::Live(live)), None) => live.same_block(suspect.live),
+            (Some(Standing::Freed(_, ticket)), Some((known, _))) => ticket == *known,
+            _ => false,
+        }
     }
 
-    /// Notes that the block was found broken; true for who is first to say so.
-    pub(crate) fn report(&mut self, address: usize) -> bool {
-        let first = self.live_at(address).is_some_and(|live| !live.is_reported());
-        self.mark(address, |live| live.reported(true));
-        first
+    /// Notes what was found of a block that was looked at. What was freed meanwhile is its free's to speak of.
+    pub(crate) fn find(&mut self, suspect: &Suspect, broken: bool) -> Finding {
+        if !broken || !self.stands(suspect) {
+            return Finding::Intact;
+        }
+        let known = self.live_at(suspect.address).is_some_and(Live::is_reported);
+        self.mark(suspect.address, |live| live.reported(true));
+        if known { Finding::Known } else { Finding::New }
     }
 
-    /// Lets go of a block that was pinned.
-    pub(crate) fn unpin(&mut self, address: usize) {
-        self.mark(address, |live| live.pinned(false));
+    /// The same, and lets go of the block, which was pinned.
+    pub(crate) fn let_go(&mut self, suspect: &Suspect, broken: bool) -> Finding {
+        let finding = self.find(suspect, broken);
+        self.mark(suspect.address, |live| live.pinned(false));
+        finding
     }
 
     fn live_at(&mut self, address: usize) -> Option<Live> {

@@ -14,7 +14,7 @@ pub(crate) enum Extension {
     Plain,
     /// The block is a secure pool's: only the kernel writes to it.
     Secure,
-    /// There are some that cannot be read.
+    /// There are some that cannot be read, or that may make it a secure pool's.
     Unknown,
 }
 
@@ -29,25 +29,29 @@ impl Extension {
         Self::read(size(arguments.word(place)), size(arguments.word(place + 1)))
     }
 
-    /// `POOL_EXTENDED_PARAMETER` of `wdm.h` is 16 bytes long and begins with its type, in eight bits.
+    /// `POOL_EXTENDED_PARAMETER` of `wdm.h` is 16 bytes long and begins with its type, in eight bits, and a ninth that
+    /// says whether a kernel which does not know the type may go on without.
     fn read(list: Option<usize>, count: Option<usize>) -> Self {
         const LENGTH: usize = 16;
         const TYPE: u64 = 0xFF;
         const SECURE_POOL: u64 = 2;
+        const OPTIONAL: u64 = 1 << 8;
         // There are three types of parameters; no call has more than some of each.
         const MANY: usize = 16;
 
         match (list, count) {
             (_, Some(0)) => Self::None,
             (Some(list), Some(count)) if list != 0 && list % align_of::<u64>() == 0 && count <= MANY => {
+                let mut extension = Self::Plain;
                 for place in 0..count {
                     let parameter = ptr::with_exposed_provenance::<u64>(list.wrapping_add(place * LENGTH));
                     // SAFETY: the driver hands so many parameters to the kernel, which is about to read them.
-                    if unsafe { parameter.read() } & TYPE == SECURE_POOL {
-                        return Self::Secure;
+                    let head = unsafe { parameter.read() };
+                    if head & TYPE == SECURE_POOL {
+                        extension = if head & OPTIONAL == 0 { Self::Secure } else { Self::Unknown };
                     }
                 }
-                Self::Plain
+                extension
             }
             _ => Self::Unknown,
         }

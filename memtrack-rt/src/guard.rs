@@ -212,9 +212,12 @@ impl Body {
     /// # Safety
     ///
     /// As for [`is_intact`](Self::is_intact).
-    #[cold]
     #[inline(never)]
     pub(crate) unsafe fn wounds(&self) -> Wounds {
+        // SAFETY: handed on.
+        if unsafe { self.is_intact() } {
+            return Wounds::NONE;
+        }
         let tail = self.address.wrapping_add(self.bytes);
         let end = if self.layout.tail { self.end() } else { tail };
         Wounds {

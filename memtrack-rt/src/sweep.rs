@@ -1,10 +1,11 @@
 //! A check: all live blocks and the quarantines, looked at now.
 
-use crate::books::{Books, Suspect};
+use crate::books::{Finding, Suspect};
 use crate::guard::Wounds;
 use crate::ledger::Cursor;
 use crate::platform::{DISPATCH_LEVEL, Platform};
 use crate::pool::Pool;
+use crate::quarantine::Freed;
 use crate::tracker::Tracker;
 use crate::violation::{Case, Caught, Next, Violation};
 
@@ -36,51 +37,46 @@ impl<P: Platform> Tracker<P> {
 
     /// Whether the block is broken.
     fn look(&self, suspect: &Suspect) -> bool {
-        let body = suspect.live.body(suspect.address);
         let there = self.is_there(suspect.address, suspect.live);
-        if let Some((_, freed)) = &suspect.freed {
-            // SAFETY: the block is held and pinned: it is there until it is let go of, and may be touched here.
-            let damage = if there { unsafe { body.inspect_poison() } } else { None };
-            if let (Some(damage), true) = (damage, self.lets_see(suspect, damage.is_some())) {
-                self.written_after_free(&suspect.key, freed, damage, CHECK);
-            }
-            return damage.is_some();
+        match &suspect.freed {
+            Some((_, freed)) => self.look_at_held(suspect, freed, there),
+            None if suspect.key.pool == Pool::Paged => self.look_at_paged(suspect, there),
+            None => there && self.look_at_nonpaged(suspect),
         }
-        let (wounds, first) = match suspect.key.pool {
-            _ if !there => (Wounds::NONE, self.lets_see(suspect, false)),
-            Pool::Paged => {
-                // SAFETY: the block is live and pinned: whoever frees it leaves it where it is. It may be touched here.
-                let wounds = unsafe { body.wounds() };
-                (wounds, self.lets_see(suspect, wounds.any()))
-            }
-            _ => self.with(|books| {
-                if !books.is_live(suspect) {
-                    return (Wounds::NONE, false);
-                }
+    }
+
+    fn look_at_held(&self, suspect: &Suspect, freed: &Freed, there: bool) -> bool {
+        // SAFETY: the block is held and pinned: it is there until it is let go of, and may be touched here.
+        let damage = there.then(|| unsafe { suspect.body().inspect_poison() }).flatten();
+        let finding = self.with(|books| books.let_go(suspect, damage.is_some()));
+        if let (Some(damage), Finding::New) = (damage, finding) {
+            self.written_after_free(&suspect.key, freed, damage, CHECK);
+        }
+        finding.is_broken()
+    }
+
+    fn look_at_paged(&self, suspect: &Suspect, there: bool) -> bool {
+        // SAFETY: the block is live and pinned: whoever frees it leaves it where it is. It may be touched here.
+        let wounds = if there { unsafe { suspect.body().wounds() } } else { Wounds::NONE };
+        let finding = self.with(|books| books.let_go(suspect, wounds.any()));
+        self.tell(suspect, finding, &wounds)
+    }
+
+    fn look_at_nonpaged(&self, suspect: &Suspect) -> bool {
+        let mut wounds = Wounds::NONE;
+        let finding = self.with(|books| {
+            if books.stands(suspect) {
                 // SAFETY: the block is live, and stays so for as long as the lock is held; it is nonpaged.
-                let wounds = unsafe { body.wounds() };
-                (wounds, wounds.any() && books.report(suspect.address))
-            }),
-        };
-        if first {
-            self.tell(suspect, &wounds);
-        }
-        wounds.any()
+                wounds = unsafe { suspect.body().wounds() };
+            }
+            books.find(suspect, wounds.any())
+        });
+        self.tell(suspect, finding, &wounds)
     }
 
-    /// Lets go of a pinned block; true for who is first to find it broken.
-    fn lets_see(&self, suspect: &Suspect, broken: bool) -> bool {
-        self.with(|books: &mut Books| {
-            let first = broken && books.report(suspect.address);
-            books.unpin(suspect.address);
-            first
-        })
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn tell(&self, suspect: &Suspect, wounds: &Wounds) {
-        for violation in Violation::of(wounds) {
+    /// Says what is wrong with a live block, if nobody has; true if anything is.
+    fn tell(&self, suspect: &Suspect, finding: Finding, wounds: &Wounds) -> bool {
+        for violation in Violation::of(wounds).filter(|_| finding == Finding::New) {
             self.violated(&Case {
                 violation,
                 address: suspect.address,
@@ -91,6 +87,7 @@ impl<P: Platform> Tracker<P> {
                 next: Next::Goes,
             });
         }
+        finding.is_broken()
     }
 }
 

@@ -51,9 +51,10 @@ pub(crate) const fn takes_any<T>() -> bool {
     is_register::<T>() && size_of::<Option<T>>() > size_of::<T>() && !needs_drop::<T>()
 }
 
-/// Whether a value of this type can hold any address of a block: [`takes_any`], and what lacks a null besides.
+/// Whether a value of this type can hold any address of a block: [`takes_any`], and what lacks a null or owns the block
+/// besides.
 pub(crate) const fn takes_address<T>() -> bool {
-    is_register::<T>() && size_of::<T>() == size_of::<usize>() && !needs_drop::<T>()
+    is_register::<T>() && size_of::<T>() == size_of::<usize>()
 }
 
 /// Changes an argument into another number, where its type has room for that number and for any.
@@ -72,7 +73,7 @@ pub(crate) fn set_address<T>(value: &mut T, address: usize) -> bool {
         return false;
     }
     // SAFETY: what holds a block's address is an integer or some kind of pointer, and another address, not zero, is
-    // a value of it.
+    // a value of it. What owns its block owns the other one now, which is the same to its kernel.
     unsafe { write(value, address as u64) };
     true
 }
