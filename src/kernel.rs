@@ -39,14 +39,14 @@ pub fn load_anew(tracker: &Tracker<Kernel>) {
     }
 }
 
-/// The number of an allocation as the tracker keeps it, in fourteen bits; 0 stands for none.
+/// The number of an allocation as the tracker keeps it, in thirteen bits; 0 stands for none.
 fn stamp(number: u64) -> u16 {
-    if number == 0 { 0 } else { (number % 0x3FFF) as u16 + 1 }
+    if number == 0 { 0 } else { (number % 0x1FFF) as u16 + 1 }
 }
 
 // SAFETY: the simulated kernel's spin locks exclude and order as the real ones do, and neither they nor its debug
 // output call a driver. The memory is the host's allocator's. The kernel numbers its allocations, and two blocks of
-// one address have the same stamp only if a multiple of 16,383 allocations lies between them.
+// one address have the same stamp only if a multiple of 8,191 allocations lies between them.
 unsafe impl Platform for Kernel {
     fn print(&self, line: &CStr) {
         // SAFETY: one string for one `%s`, both terminated by zero.

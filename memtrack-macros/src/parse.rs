@@ -79,6 +79,9 @@ impl Parse for Opt {
         };
         input.parse::<Token![=]>().map_err(|_| syn::Error::new(name.span(), help))?;
         let value: LitStr = input.parse().map_err(|error| syn::Error::new(error.span(), help))?;
+        if !value.suffix().is_empty() {
+            return Err(syn::Error::new(value.span(), help));
+        }
         Ok(if name == "guard" {
             Self::Guard(name.span(), Guard::parse(&value)?)
         } else {

@@ -369,6 +369,7 @@ fn mistakes_are_answered_with_what_to_write() {
         ),
         ("guard = full", "fn f() {}", "write `guard = \"tail\"`"),
         ("guard", "fn f() {}", "write `guard = \"tail\"`"),
+        ("guard = \"full\"ish", "fn f() {}", "write `guard = \"tail\"`"),
         ("guard = \"full\", guard = \"none\"", "fn f() {}", "given twice"),
         ("finish", "fn f() {}", "write `finish = \"Driver\"`"),
         ("finish = Filemon", "fn f() {}", "write `finish = \"Driver\"`"),

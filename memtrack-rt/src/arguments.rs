@@ -21,7 +21,7 @@ pub trait Arguments: Sized {
     #[doc(hidden)]
     fn set_block(&mut self, address: usize) -> bool;
 
-    /// The same arguments for a second call, where all of them are plain numbers.
+    /// The same arguments for a second call, where none of them is ever dropped.
     #[doc(hidden)]
     fn again(&self) -> Option<ManuallyDrop<Self>>;
 
@@ -62,10 +62,9 @@ macro_rules! arguments {
 
             #[inline]
             fn again(&self) -> Option<ManuallyDrop<Self>> {
-                let plain = word::is_register::<$first>() $(&& word::is_register::<$rest>())*;
-                // SAFETY: `self` is readable. It is numbers that nobody drops, so that a copy of its bits is as good
-                // as the value: the first call is over, and the kernel keeps none of its arguments.
-                (plain && !needs_drop::<Self>()).then(|| unsafe { ptr::read(ptr::from_ref(self).cast()) })
+                // SAFETY: `self` is readable. Nothing of it is ever dropped, so that a copy of its bits is as good as the
+                // value once the first call is over: the kernel keeps none of its arguments.
+                (!needs_drop::<Self>()).then(|| unsafe { ptr::read(ptr::from_ref(self).cast()) })
             }
 
             const REMADE: bool =

@@ -5,8 +5,9 @@ use crate::pool::Pool;
 
 /// Sizes are kept up to 4 TiB.
 const BYTES: u32 = 42;
-const STAMP: u32 = 14;
+const STAMP: u32 = 13;
 
+const PRIVATE: u64 = 1 << 55;
 const TAIL: u64 = 1 << 56;
 const FRONT: u32 = 57; // two bits
 const TAGGED: u64 = 1 << 59;
@@ -50,6 +51,11 @@ impl Live {
         self.with(SECURE, yes)
     }
 
+    /// Only who has it may touch it: it is a session pool's, or perhaps a secure one's. It is neither held nor looked at.
+    pub(crate) fn private(self, yes: bool) -> Self {
+        self.with(PRIVATE, yes)
+    }
+
     /// What is wrong with its guards was said.
     pub(crate) fn reported(self, yes: bool) -> Self {
         self.with(REPORTED, yes)
@@ -87,6 +93,11 @@ impl Live {
 
     pub(crate) fn is_secure(self) -> bool {
         self.0 & SECURE != 0
+    }
+
+    /// Whether its memory may be poisoned, held, and read when it is nobody's turn.
+    pub(crate) fn is_open(self) -> bool {
+        self.0 & (PRIVATE | SECURE) == 0
     }
 
     pub(crate) fn is_reported(self) -> bool {

@@ -126,6 +126,15 @@ impl Suspect {
     }
 }
 
+/// How a walk through the ledger goes on.
+pub(crate) enum Step {
+    /// Here is something to be looked at.
+    Suspect(Suspect),
+    /// There is more to walk.
+    On,
+    End,
+}
+
 /// What a look at a block shows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Finding {
@@ -167,11 +176,12 @@ impl Books {
         self.bounds = [nonpaged, paged];
     }
 
-    /// Writes an allocation down. `Err` asks for memory and has changed nothing that counts; `Ok` may come
+    /// Writes an allocation down: the kernel's block begins at `base`, the driver's at `address`. `Err` asks for memory and has changed nothing that counts; `Ok` may come
     /// with a wish for more buckets.
     pub(crate) fn allocated(
         &mut self,
         key: &Key,
+        base: usize,
         address: usize,
         live: Live,
     ) -> Result<Option<Shortage>, Shortage> {
@@ -180,6 +190,11 @@ impl Books {
             Inserted::NeedsMemory(bytes) => return Err(Shortage::Entries(bytes)),
             Inserted::Done { replaced: Some(vanished) } => self.vanishes(vanished),
             Inserted::Done { replaced: None } => {}
+        }
+        if base != address {
+            if let Some(vanished) = self.ledger.remove(base) {
+                self.vanishes(vanished);
+            }
         }
         let bytes = live.bytes();
         self.largest = self.largest.max(bytes);
@@ -191,9 +206,16 @@ impl Books {
     }
 
     /// Strikes the block that the driver frees out, or writes down that it was freed, and fills `taking` if it was
-    /// live. With `may_remember` false it asks for no memory, and the block is neither held nor remembered.
+    /// live. With `may_remember` false it asks for no memory, and the block is neither held nor remembered; with
+    /// `may_wait` false it does not mind who reads the block.
     #[inline]
-    pub(crate) fn take(&mut self, release: &Release, may_remember: bool, taking: &mut Taking) -> Taken {
+    pub(crate) fn take(
+        &mut self,
+        release: &Release,
+        may_remember: bool,
+        may_wait: bool,
+        taking: &mut Taking,
+    ) -> Taken {
         let address = release.address;
         let Some(mut spot) = self.ledger.spot(address) else { return Taken::Stranger };
         let site = spot.block().site;
@@ -201,6 +223,7 @@ impl Books {
         let live = match spot.block().state.standing() {
             Standing::Live(live) => live,
             Standing::Freed(pool, ticket) => {
+                taking.held = Some(ticket);
                 taking.before = self.quarantine(pool).at(ticket).copied();
                 return Taken::Again;
             }
@@ -211,7 +234,7 @@ impl Books {
             Pool::Paged => (&mut self.paged, paged),
             _ => (&mut self.nonpaged, nonpaged),
         };
-        match stage(release, taking, bounds, may_remember) {
+        match stage(release, taking, bounds, may_remember, may_wait) {
             None => return Taken::InUse,
             Some(Stage::Gone) => spot.remove(),
             Some(stage) => {
@@ -225,22 +248,25 @@ impl Books {
                 taking.held = (stage == Stage::Entering).then_some(ticket);
             }
         }
-        taking.overdue = self.nonpaged.is_beyond(nonpaged) || self.paged.is_beyond(paged);
+        taking.overdue = self.is_overdue();
         self.leaves(site, live);
         Taken::Live
     }
 
     /// The block of this record is ready to be held; false if the books were closed since it was taken.
-    pub(crate) fn settle(&mut self, pool: Pool, ticket: Ticket, live: Live, poisoned: bool) -> bool {
-        match self.quarantine(pool).at(ticket) {
-            Some(freed) => {
-                // Who pinned it in the meantime unpins it.
-                freed.live = live.pinned(freed.live.is_pinned());
-                freed.stage = Stage::Held { poisoned };
-                true
-            }
-            None => false,
-        }
+    pub(crate) fn settle(&mut self, taking: &mut Taking, ticket: Ticket, live: Live, poisoned: bool) -> bool {
+        let Some(freed) = self.quarantine(taking.key.pool).at(ticket) else { return false };
+        // Who pinned it in the meantime unpins it.
+        freed.live = live.pinned(freed.live.is_pinned());
+        freed.stage = Stage::Held { poisoned };
+        taking.overdue = self.is_overdue();
+        true
+    }
+
+    /// Whether a quarantine is beyond its bounds.
+    pub(crate) fn is_overdue(&self) -> bool {
+        let [nonpaged, paged] = self.bounds;
+        self.nonpaged.is_beyond(nonpaged) || self.paged.is_beyond(paged)
     }
 
     /// The next block that has to leave so that the quarantines keep their bounds, if one has to and may.
@@ -353,19 +379,21 @@ impl Books {
         self.largest
     }
 
-    /// The next block after `cursor` that has something to be looked at, pinned.
-    pub(crate) fn next_suspect(&mut self, cursor: &mut Cursor, irql: Irql) -> Option<Suspect> {
-        while let Some((address, block)) = self.ledger.next(cursor) {
+    /// The next block after `cursor` that has something to be looked at, pinned; but no more than a few steps at once.
+    pub(crate) fn next_suspect(&mut self, cursor: &mut Cursor, irql: Irql) -> Step {
+        const AT_ONCE: usize = 32;
+        for _ in 0..AT_ONCE {
+            let Some((address, block)) = self.ledger.next(cursor) else { return Step::End };
             let key = self.sites.key(block.site);
             if !may_touch(key.pool, irql) {
                 continue;
             }
             match block.state.standing() {
-                Standing::Live(live) if live.is_guarded() && !live.is_pinned() => {
+                Standing::Live(live) if live.is_guarded() && live.is_open() && !live.is_pinned() => {
                     if matches!(key.pool, Pool::Paged) {
                         self.mark(address, |live| live.pinned(true));
                     }
-                    return Some(Suspect { address, key, live, freed: None });
+                    return Step::Suspect(Suspect { address, key, live, freed: None });
                 }
                 Standing::Freed(pool, ticket) => {
                     let freed = self.quarantine(pool).at(ticket).copied();
@@ -373,19 +401,16 @@ impl Books {
                         matches!(freed.stage, Stage::Held { poisoned: true }) && !freed.live.is_pinned()
                     });
                     if let Some(freed) = held {
+                        let live = freed.live;
                         self.mark(address, |live| live.pinned(true));
-                        return Some(Suspect {
-                            address,
-                            key,
-                            live: freed.live,
-                            freed: Some((ticket, freed)),
-                        });
+                        let freed = Some((ticket, freed));
+                        return Step::Suspect(Suspect { address, key, live, freed });
                     }
                 }
                 Standing::Live(_) => {}
             }
         }
-        None
+        Step::On
     }
 
     /// Whether a block is still what it was when it was chosen to be looked at: the driver's, or this very record.
@@ -562,23 +587,26 @@ pub(crate) fn may_touch(pool: Pool, irql: Irql) -> bool {
     irql < DISPATCH_LEVEL || !matches!(pool, Pool::Paged)
 }
 
-/// What becomes of a live block that is freed; `None` while it is pinned and cannot be held.
+/// What becomes of a live block that is freed; `None` while it is pinned, cannot be held, and the caller may wait.
 #[inline]
 fn stage(
     release: &Release,
     taking: &Taking,
     bounds: settings::Quarantine,
     may_remember: bool,
+    may_wait: bool,
 ) -> Option<Stage> {
     let live = taking.live;
     let body = live.body(release.address);
-    let fits = bounds.blocks > 0 && body.layout.total(body.bytes).is_some_and(|bytes| bytes <= bounds.bytes);
+    let fits = bounds.blocks > 0
+        && bounds.bytes > 0
+        && body.layout.total(body.bytes).is_some_and(|bytes| bytes <= bounds.bytes);
     // Where it may not be touched, or not yet go, it is held whatever the bounds say.
     let must = live.is_pinned() || !may_touch(taking.key.pool, release.irql);
-    let can = release.give_back.is_some() && !live.is_secure() && may_remember;
+    let can = release.give_back.is_some() && live.is_open() && may_remember;
     if can && (fits || must) {
         Some(Stage::Entering)
-    } else if live.is_pinned() {
+    } else if live.is_pinned() && may_touch(taking.key.pool, release.irql) && may_wait {
         None
     } else if bounds.blocks > 0 && may_remember {
         Some(Stage::Remembered)

@@ -56,9 +56,4 @@ impl Extension {
             _ => Self::Unknown,
         }
     }
-
-    /// Whether the block is an ordinary one, in which the tracker may write.
-    pub(crate) fn is_ordinary(self) -> bool {
-        matches!(self, Self::None | Self::Plain)
-    }
 }

@@ -193,6 +193,16 @@ impl Body {
         }
     }
 
+    /// Takes the signature in front back: what the kernel zeroed is zero again.
+    ///
+    /// # Safety
+    ///
+    /// As for [`sign`](Self::sign).
+    pub(crate) unsafe fn clear_front(&self) {
+        // SAFETY: the front is within the kernel's block.
+        unsafe { pointer(self.base()).write_bytes(0, self.layout.front()) };
+    }
+
     /// Whether the guards are as they were signed.
     ///
     /// # Safety

@@ -3,10 +3,11 @@
 use core::hint;
 use core::mem::{self, size_of};
 use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
 
 use crate::arguments::Arguments;
 use crate::books::{Books, Closed, Leaving};
-use crate::guard::Damage;
+use crate::guard::{Damage, Wounds};
 use crate::platform::{Irql, Platform};
 use crate::pool::Tag;
 use crate::quarantine::Freed;
@@ -16,8 +17,16 @@ use crate::violation::{Act, Case, Caught, Next, Violation};
 
 impl<P: Platform> Tracker<P> {
     /// Gives back what the quarantines hold beyond their bounds.
+    ///
+    /// One thread does so at a time, for all. A kernel function of the driver's own may free other blocks when it is
+    /// called to give one back: those wait for the thread that is at it, and do not do so in each other's frames.
     pub(crate) fn keep_bounds(&self, caught: Caught) {
-        self.let_go(Books::leaving, caught);
+        while let Some(parting) = Parting::begin(self) {
+            self.let_go(Books::leaving, caught);
+            if !parting.end() {
+                return;
+            }
+        }
     }
 
     /// Gives back what the quarantines hold, as far as this IRQL allows; true if that was anything.
@@ -55,29 +64,61 @@ impl<P: Platform> Tracker<P> {
 
     /// Gives a block back, after a look at what was written to it, and does what comes `next` under the same lock.
     fn let_one_go<R>(&self, block: &Leaving, caught: Caught, next: impl FnOnce(&mut Books) -> R) -> R {
-        if let Some(damage) = self.look_back(block) {
-            if !self.is_still_held(block, caught) {
-                return self.with(next);
-            }
-            self.written_after_free(&block.key, &block.freed, damage, caught);
+        let find = self.look_back(block);
+        if matches!(find, Find::Nothing) {
+            let next = self.with(|books| {
+                books.left(block);
+                next(books)
+            });
+            drop(Going(block));
+            return next;
         }
-        let next = self.with(|books| {
-            books.left(block);
-            next(books)
-        });
-        // From here on the address may be somebody else's.
-        block.freed.go(block.key.tag);
-        next
+        if self.is_still_held(block, caught) {
+            self.with(|books| books.left(block));
+            // It goes, even if the report does not return.
+            let going = Going(block);
+            match find {
+                Find::Nothing => {}
+                Find::Written(damage) => self.written_after_free(&block.key, &block.freed, damage, caught),
+                Find::Wounded(wounds) => self.wounded(block, &wounds, caught),
+            }
+            drop(going);
+        }
+        self.with(next)
     }
 
-    /// What was written to a block while it was held.
-    fn look_back(&self, leaving: &Leaving) -> Option<Damage> {
+    /// What was done to a block while it was held; or before, where it could not be touched when it was freed.
+    fn look_back(&self, leaving: &Leaving) -> Find {
         let Freed { address, live, .. } = leaving.freed;
-        if !leaving.poisoned || live.is_reported() {
-            return None;
+        let body = live.body(address);
+        if live.is_reported() {
+            return Find::Nothing;
         }
-        // SAFETY: the block is held: it is there, and nobody's but ours. It leaves where it may be touched.
-        unsafe { live.body(address).inspect_poison() }
+        if !leaving.poisoned {
+            // SAFETY: the block is held: it is there, and nobody's but ours. It leaves where it may be touched.
+            let wounds = unsafe { body.wounds() };
+            return if wounds.any() { Find::Wounded(wounds) } else { Find::Nothing };
+        }
+        // SAFETY: as above.
+        unsafe { body.inspect_poison() }.map_or(Find::Nothing, Find::Written)
+    }
+
+    /// Says that a block's guards were broken before it was freed.
+    #[cold]
+    #[inline(never)]
+    fn wounded(&self, leaving: &Leaving, wounds: &Wounds, caught: Caught) {
+        let Freed { address, live, location, function, .. } = leaving.freed;
+        for violation in Violation::of(wounds) {
+            self.violated(&Case {
+                violation,
+                address,
+                bytes: live.bytes(),
+                site: Some(leaving.key),
+                freed: Some(Act { location, function }),
+                caught,
+                next: Next::Goes,
+            });
+        }
     }
 
     /// Whether a held block that was written to is still there: code that is not annotated may have freed it again.
@@ -114,6 +155,58 @@ impl<P: Platform> Tracker<P> {
             caught,
             next: Next::Goes,
         });
+    }
+}
+
+/// What a look at a block that leaves shows.
+enum Find {
+    Nothing,
+    /// It was written to after its free.
+    Written(Damage),
+    /// Its guards are broken.
+    Wounded(Wounds),
+}
+
+/// The one thread that keeps the bounds. What is noted of it: nobody is at it, somebody is, or somebody is and another
+/// one has come by.
+struct Parting<'t, P: Platform>(&'t Tracker<P>);
+
+const IDLE: u8 = 0;
+const BUSY: u8 = 1;
+const BUSY_AND_ASKED: u8 = 2;
+
+impl<'t, P: Platform> Parting<'t, P> {
+    /// `None` while another one is at it, who then goes on for this one, too.
+    fn begin(tracker: &'t Tracker<P>) -> Option<Self> {
+        let state = tracker.parting();
+        // Relaxed (all in this impl): what the state orders is under the tracker's lock. Each change is one step from
+        // what was there, so that a request is never lost: either this sees `IDLE`, or `end` sees `BUSY_AND_ASKED`.
+        let next = |state| Some(if state == IDLE { BUSY } else { BUSY_AND_ASKED });
+        let before = state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        (before == Ok(IDLE)).then(|| Self(tracker))
+    }
+
+    /// True if another one has come by, so that there may be more to do.
+    fn end(self) -> bool {
+        let asked = self.0.parting().swap(IDLE, Ordering::Relaxed) == BUSY_AND_ASKED;
+        mem::forget(self);
+        asked
+    }
+}
+
+/// For a report that does not return.
+impl<P: Platform> Drop for Parting<'_, P> {
+    fn drop(&mut self) {
+        self.0.parting().store(IDLE, Ordering::Relaxed);
+    }
+}
+
+/// A block that goes when this does.
+struct Going<'l>(&'l Leaving);
+
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        self.0.freed.go(self.0.key.tag);
     }
 }
 

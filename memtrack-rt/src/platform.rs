@@ -58,7 +58,7 @@ impl SpinLock {
 pub unsafe trait Platform: Sync {
     /// Sends one line, newline included, to the debugger. It is text, never a format.
     ///
-    /// Called at IRQL <= DISPATCH_LEVEL, with no lock held.
+    /// Called with no lock held, at IRQL <= DISPATCH_LEVEL; above, only for a driver's call that is a mistake there.
     fn print(&self, line: &CStr);
 
     /// Takes `lock`, raising to DISPATCH_LEVEL so that nothing on this processor can come between; returns
@@ -82,7 +82,7 @@ pub unsafe trait Platform: Sync {
     fn irql(&self) -> Irql;
 
     /// A number that tells the block which the kernel has just given, on this thread, from later ones at its address;
-    /// 0 where the machine has none. Fourteen bits of it are kept.
+    /// 0 where the machine has none. Thirteen bits of it are kept.
     ///
     /// Called at IRQL <= DISPATCH_LEVEL, with no lock held.
     fn stamp(&self, _block: usize) -> u16 {
@@ -100,7 +100,7 @@ pub unsafe trait Platform: Sync {
         Tenant::Unknown
     }
 
-    /// Breaks into a debugger, if one is attached. Called at IRQL <= DISPATCH_LEVEL, with no lock held.
+    /// Breaks into a debugger, if one is attached. Called when [`print`](Self::print) is.
     fn break_in(&self);
 
     /// Stops the machine with the code [`BUGCHECK`](crate::BUGCHECK) and these parameters. `line` is the report's

@@ -134,7 +134,9 @@ impl Function {
 /// In a `POOL_TYPE`, and in `POOL_FLAGS`.
 const PAGED_TYPE: u64 = 1;
 const CACHE_ALIGNED_TYPE: u64 = 4;
+const SESSION_TYPE: u64 = 32;
 const NX_TYPE: u64 = 512;
+const POOL_FLAG_SESSION: u64 = 0x4;
 const POOL_FLAG_CACHE_ALIGNED: u64 = 0x8;
 const POOL_FLAG_NON_PAGED: u64 = 0x40;
 const POOL_FLAG_PAGED: u64 = 0x100;
@@ -166,9 +168,13 @@ impl Function {
         matches!(self, Self::ExAllocatePool2 | Self::ExAllocatePool3)
     }
 
-    /// Whether it takes no tag, so that the kernel files its blocks under [`Tag::NONE`].
-    pub(crate) const fn is_untagged(self) -> bool {
-        matches!(self, Self::ExAllocatePool | Self::ExAllocatePoolWithQuota)
+    /// Whether the pool argument asks for a session pool, which only its own session can reach.
+    pub(crate) const fn is_of_a_session(self, word: u64) -> bool {
+        match self.names() {
+            Names::Type => word & SESSION_TYPE != 0,
+            Names::Flags => word & POOL_FLAG_SESSION != 0,
+            Names::Nothing => false,
+        }
     }
 
     /// Whether its last two arguments are extended parameters and their number.

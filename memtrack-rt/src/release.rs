@@ -11,7 +11,7 @@ use crate::extension::Extension;
 use crate::guard::{GRANULE, Wounds};
 use crate::ledger::Cursor;
 use crate::parting;
-use crate::platform::{DISPATCH_LEVEL, Platform, Tenant};
+use crate::platform::{DISPATCH_LEVEL, Irql, Platform, Tenant};
 use crate::pool::{Function, PAGE, Tag};
 use crate::quarantine::{GiveBack, Stage};
 use crate::site::Key;
@@ -73,8 +73,14 @@ impl<P: Platform> Tracker<P> {
         let tag = arguments.word(TAG);
         let extension = Extension::of(function, &arguments, PARAMETERS);
         let can_skip = word::has_nothing::<R>();
-        // Extended parameters are gone after the call.
-        let can_hold = can_skip && extension == Extension::None && A::REMADE && size_of::<K>() == 0;
+        // A result would be seen to be made up, extended parameters are gone after the call, and a tag that cannot be
+        // read cannot be given again.
+        let can_hold = can_skip
+            && size_of::<R>() == 0
+            && extension == Extension::None
+            && A::REMADE
+            && tag.is_none_or(|tag| u32::try_from(tag).is_ok())
+            && size_of::<K>() == 0;
         let asked = Asked {
             location,
             function,
@@ -112,14 +118,11 @@ impl<P: Platform> Tracker<P> {
         let tag = asked.tag.unwrap_or(Tag(0));
         let release = Release { address, location, function, tag, give_back, irql };
         if irql > DISPATCH_LEVEL {
-            return self.misplaced(asked, address, Violation::HighIrql(irql), false);
-        }
-        if address == 0 {
-            return self.misplaced(asked, address, Violation::NullFree, true);
+            return self.misplaced(asked, address, irql);
         }
         let mut taking = release.taking();
         match self.take(&release, &mut taking) {
-            Taken::Live => self.taken(asked, &release, &taking),
+            Taken::Live => self.taken(asked, &release, &mut taking),
             Taken::Again => self.again(asked, &taking),
             _ => self.stranger(asked, address),
         }
@@ -128,12 +131,16 @@ impl<P: Platform> Tracker<P> {
     /// Takes the block out of the driver's hands. Where there is no memory to remember it by, it is forgotten.
     #[inline]
     fn take(&self, release: &Release, taking: &mut Taking) -> Taken {
+        // How long a check may take to look at one block: only a block of paged pool, and a free that cannot be put off,
+        // waits for it at all; and not for ever, where the check has lost this very processor.
+        let mut patience = 1_u32 << 20;
         let mut may_remember = true;
         loop {
-            match self.with(|books| books.take(release, may_remember, taking)) {
-                // Only for a block of paged pool, and a binding whose frees cannot wait: neither of the two threads
-                // is at DISPATCH_LEVEL, and the other needs a few instructions.
-                Taken::InUse => hint::spin_loop(),
+            match self.with(|books| books.take(release, may_remember, patience > 0, taking)) {
+                Taken::InUse => {
+                    patience -= 1;
+                    hint::spin_loop();
+                }
                 Taken::NeedsMemory(shortage) => may_remember = self.bring(shortage),
                 taken => return taken,
             }
@@ -141,12 +148,17 @@ impl<P: Platform> Tracker<P> {
     }
 
     /// What is to be done with a block that was live until now.
-    fn taken(&self, asked: &Asked, release: &Release, taking: &Taking) -> Order {
-        let Taking { key, live, held, .. } = taking;
-        let (live, held) = (*live, *held);
+    fn taken(&self, asked: &Asked, release: &Release, taking: &mut Taking) -> Order {
+        let Taking { key, live, held, .. } = *taking;
+        match self.tenant(release.address, live) {
+            Tenant::Same | Tenant::Unknown => {}
+            Tenant::Another => return self.anothers(&key, held),
+            Tenant::Nobody => return self.nobodys(asked, &key, live, held),
+        }
         let body = live.body(release.address);
         let touchable = may_touch(key.pool, release.irql);
-        // SAFETY: the block was live in the books, and is nobody's but ours now; it may be touched here.
+        // SAFETY: the block was live in the books, is still there as far as the machine can tell, and is nobody's but
+        // ours now; it may be touched here.
         let intact = !touchable || live.is_reported() || unsafe { body.is_intact() };
         let mistakes = Mistakes {
             // SAFETY: as above.
@@ -158,24 +170,18 @@ impl<P: Platform> Tracker<P> {
             },
             too_high: !touchable,
         };
-        match self.tenant(release.address, live) {
-            Tenant::Same | Tenant::Unknown => {}
-            Tenant::Another => return self.anothers(key, held),
-            Tenant::Nobody => return self.nobodys(asked, key, live, held),
-        }
         let poisoned = held.is_some() && touchable;
         if poisoned {
             // SAFETY: the block is ours alone, and there; it is of no secure pool, and may be touched at this IRQL.
             unsafe { body.poison() };
         }
         let live = live.reported(false);
-        let kept =
-            held.is_some_and(|ticket| self.with(|books| books.settle(key.pool, ticket, live, poisoned)));
+        let kept = held.is_some_and(|ticket| self.with(|books| books.settle(taking, ticket, live, poisoned)));
         if taking.overdue {
             self.keep_bounds(Caught::Leaving(asked.act()));
         }
         if mistakes.any() {
-            self.objects(asked, release, key, live, &mistakes, kept);
+            self.objects(asked, release, &key, live, &mistakes, kept);
         }
         if kept {
             Order::Skip
@@ -277,9 +283,13 @@ impl<P: Platform> Tracker<P> {
                 }
                 Tenant::Unknown => {
                     case.next = Next::PassedOn;
-                    order = Order::PassAs(freed.live.body(freed.address).base(), None);
+                    order = Order::Pass;
                 }
             }
+        }
+        if let (Order::Pass, Some(ticket)) = (&order, taking.held) {
+            // The kernel frees it now, and must not do so once more.
+            self.with(|books| books.dismiss(taking.key.pool, ticket));
         }
         self.violated(&case);
         order
@@ -290,7 +300,10 @@ impl<P: Platform> Tracker<P> {
     fn stranger(&self, asked: &Asked, address: usize) -> Order {
         if let Some((key, start, live)) = self.around(address) {
             let begins_here = self.platform().tenant(address, u16::MAX) == Tenant::Another;
-            if self.is_there(start, live) && !begins_here {
+            let container = self.tenant(start, live);
+            if !begins_here && matches!(container, Tenant::Same | Tenant::Unknown) {
+                // Where the machine cannot tell, the block that is around may be long gone, and this a good free.
+                let certain = container == Tenant::Same;
                 self.violated(&Case {
                     violation: Violation::InnerFree(address.wrapping_sub(start)),
                     address: start,
@@ -298,9 +311,9 @@ impl<P: Platform> Tracker<P> {
                     site: Some(key),
                     freed: None,
                     caught: Caught::At(asked.act()),
-                    next: skipped(asked),
+                    next: if certain { skipped(asked) } else { Next::PassedOn },
                 });
-                return skip(asked);
+                return if certain { skip(asked) } else { Order::Pass };
             }
         }
         self.with(Books::foreign_free);
@@ -312,7 +325,7 @@ impl<P: Platform> Tracker<P> {
     fn around(&self, address: usize) -> Option<(Key, usize, Live)> {
         const AT_ONCE: usize = 32;
         let (blocks, reach) = self.with(|books| (books.blocks(), books.largest()));
-        let starts = GRANULES + reach / PAGE + 1;
+        let starts = GRANULES + (reach / PAGE + 1).min(PAGES);
         let mut cursor = Cursor::default();
         for step in (0..blocks.min(starts)).step_by(AT_ONCE) {
             let found = self.with(|books| {
@@ -330,21 +343,20 @@ impl<P: Platform> Tracker<P> {
         None
     }
 
-    /// A call that there is nothing to be done about: no block is behind it.
+    /// A call at a level at which nothing can be done about it.
     #[cold]
     #[inline(never)]
-    fn misplaced(&self, asked: &Asked, address: usize, violation: Violation, may_skip: bool) -> Order {
-        let next = if may_skip { skipped(asked) } else { Next::PassedOn };
+    fn misplaced(&self, asked: &Asked, address: usize, irql: Irql) -> Order {
         self.violated(&Case {
-            violation,
+            violation: Violation::HighIrql(irql),
             address,
             bytes: 0,
             site: None,
             freed: None,
             caught: Caught::At(asked.act()),
-            next,
+            next: Next::PassedOn,
         });
-        if may_skip { skip(asked) } else { Order::Pass }
+        Order::Pass
     }
 }
 
@@ -373,6 +385,9 @@ fn skipped(asked: &Asked) -> Next {
 
 /// A block of less than a page begins on one of so many multiples of 16 before its last byte.
 const GRANULES: usize = PAGE / GRANULE;
+
+/// A larger one is looked for on so many pages: 16 MB.
+const PAGES: usize = 4096;
 
 /// Where a block may begin that has `address` in it, the nearest first: a block of less than a page less than a page
 /// before, on a multiple of 16; a larger one on a page.

@@ -349,9 +349,6 @@ fn headline<P: Platform>(record: &mut Record<'_, P>, case: &Case) {
         Violation::WrongFunction => {
             record.line("wrong function for");
         }
-        Violation::NullFree => {
-            record.line("free of null");
-        }
         Violation::ZeroBytes => {
             record.line("request of 0 bytes");
         }

@@ -1,6 +1,6 @@
 //! An allocation: asked of the kernel with room for guards, and written down.
 
-use core::mem::ManuallyDrop;
+use core::mem::{ManuallyDrop, needs_drop};
 use core::panic::Location;
 
 use crate::arguments::Arguments;
@@ -41,6 +41,7 @@ struct Plan {
     irql: Irql,
     tagged: bool,
     secure: bool,
+    private: bool,
     /// The pool argument to use instead.
     pool: Option<u64>,
 }
@@ -79,7 +80,9 @@ impl<P: Platform> Tracker<P> {
         let mut plan = self.plan(&asked);
         plan.pool = plan.pool.filter(|word| arguments.set(POOL, *word));
         let unguarded = arguments.again();
-        if plan.layout != Layout::BARE && !arguments.set(BYTES, plan.total()) {
+        // What cannot be asked again without guards is not asked with them.
+        let can_grow = unguarded.is_some() && arguments.set(BYTES, plan.total());
+        if plan.layout != Layout::BARE && !can_grow {
             plan.layout = Layout::BARE;
         }
         if plan.is_odd() {
@@ -103,9 +106,16 @@ impl<P: Platform> Tracker<P> {
         let irql = self.platform().irql();
         let kind = function.pool(pool);
         let key = Key { location, function, tag: tag.map_or(Tag::NONE, Tag), pool: kind };
-        // Without a tag the kernel files the block under its own; an unreadable one may be any.
-        let tagged = tag.is_some() || function.is_untagged();
-        let mut plan = Plan { key, bytes, layout: Layout::BARE, irql, tagged, secure: false, pool: None };
+        let mut plan = Plan {
+            key,
+            bytes,
+            layout: Layout::BARE,
+            irql,
+            tagged: tag.is_some(),
+            secure: false,
+            private: false,
+            pool: None,
+        };
         let (Some(word), Some(bytes)) = (pool, bytes) else { return plan };
         if irql > DISPATCH_LEVEL {
             return plan;
@@ -114,8 +124,9 @@ impl<P: Platform> Tracker<P> {
             plan.pool = Some(function.nonpaged_instead(word));
         }
         plan.secure = extension == Extension::Secure;
+        plan.private = extension == Extension::Unknown || function.is_of_a_session(word);
         let refused = bytes == 0 && function.refuses_nothing();
-        if extension.is_ordinary() && !refused {
+        if !plan.secure && !plan.private && !refused {
             plan.layout = Layout::of(guard, bytes, function, word).unwrap_or(Layout::BARE);
         }
         plan
@@ -179,12 +190,18 @@ impl<P: Platform> Tracker<P> {
         // Paged memory that the kernel gave at DISPATCH_LEVEL all the same is not to be touched there.
         let layout = if may_touch(key.pool, plan.irql) { plan.layout } else { Layout::BARE };
         let start = address.wrapping_add(layout.front());
-        // SAFETY: the kernel gave the block just now, as long as the layout says, and nobody else has it yet. It may
-        // be touched at this IRQL, and it is no secure pool's, which has no layout.
-        unsafe { Body { address: start, bytes, layout }.sign() };
-        let live = Live::new(bytes, layout)
-            .map(|live| live.stamped(self.platform().stamp(address)).tagged(plan.tagged).secure(plan.secure));
-        match live.and_then(|live| self.persist(|books| books.allocated(&key, start, live))) {
+        // The kernel gave the block just now, as long as the layout says, and nobody else has it yet. It may be touched
+        // at this IRQL, and it is no secure pool's, which has no layout.
+        let body = Body { address: start, bytes, layout };
+        // SAFETY: as just said.
+        unsafe { body.sign() };
+        let live = Live::new(bytes, layout).map(|live| {
+            live.stamped(self.platform().stamp(address))
+                .tagged(plan.tagged)
+                .secure(plan.secure)
+                .private(plan.private)
+        });
+        match live.and_then(|live| self.persist(|books| books.allocated(&key, address, start, live))) {
             Some(wish) => {
                 if let Some(wish) = wish {
                     self.bring(wish);
@@ -192,6 +209,8 @@ impl<P: Platform> Tracker<P> {
                 (start != address).then_some(start)
             }
             None => {
+                // SAFETY: as above. The driver gets the kernel's own pointer, and may count on zeros there.
+                unsafe { body.clear_front() };
                 self.unrecorded(&key, Some(address));
                 None
             }
@@ -248,7 +267,7 @@ impl Plan {
     }
 }
 
-/// The guard for a block that is returned as an `R`: none where that is no address.
+/// The guard for a block that is returned as an `R`: none where that is no address, or owns what it points to.
 fn fitting<R>(guard: Guard) -> Guard {
-    if word::takes_address::<R>() { guard } else { Guard::None }
+    if word::takes_address::<R>() && !needs_drop::<R>() { guard } else { Guard::None }
 }

@@ -1,6 +1,6 @@
 //! A check: all live blocks and the quarantines, looked at now.
 
-use crate::books::{Finding, Suspect};
+use crate::books::{Finding, Step, Suspect};
 use crate::guard::Wounds;
 use crate::ledger::Cursor;
 use crate::platform::{DISPATCH_LEVEL, Platform};
@@ -27,8 +27,12 @@ impl<P: Platform> Tracker<P> {
         let mut broken = 0;
         let walk = Walk::begin(self);
         let mut cursor = Cursor::default();
-        while let Some(suspect) = self.with(|books| books.next_suspect(&mut cursor, irql)) {
-            broken += usize::from(self.look(&suspect));
+        loop {
+            match self.with(|books| books.next_suspect(&mut cursor, irql)) {
+                Step::Suspect(suspect) => broken += usize::from(self.look(&suspect)),
+                Step::On => {}
+                Step::End => break,
+            }
         }
         drop(walk);
         self.keep_bounds(CHECK);

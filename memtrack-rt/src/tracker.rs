@@ -56,6 +56,8 @@ pub struct Tracker<P: Platform> {
     sink: Sink,
     guard: AtomicU8,
     policy: AtomicU8,
+    /// Somebody is giving back what the quarantines hold beyond their bounds.
+    parting: AtomicU8,
     lock: SpinLock,
     books: UnsafeCell<Books>,
 }
@@ -75,6 +77,7 @@ impl<P: Platform> Tracker<P> {
             sink: Sink::new(),
             guard: AtomicU8::new(guard as u8),
             policy: AtomicU8::new(policy as u8),
+            parting: AtomicU8::new(0),
             lock: SpinLock::new(),
             books: UnsafeCell::new(Books::EMPTY),
         }
@@ -161,6 +164,10 @@ impl<P: Platform> Tracker<P> {
             // SAFETY: the ring came from this platform, and the quarantine does not use it any more.
             unsafe { self.platform.free(ring) };
         }
+    }
+
+    pub(crate) fn parting(&self) -> &AtomicU8 {
+        &self.parting
     }
 
     /// The guard of blocks for which none is named.

@@ -21,7 +21,6 @@ pub(crate) enum Violation {
     /// A free under this tag.
     WrongTag(Tag),
     WrongFunction,
-    NullFree,
     ZeroBytes,
     PagedRequest(Irql),
     PagedFree(Irql),
@@ -47,17 +46,16 @@ impl Violation {
             Self::InnerFree(_) => 6,
             Self::WrongTag(_) => 7,
             Self::WrongFunction => 8,
-            Self::NullFree => 9,
-            Self::ZeroBytes => 10,
-            Self::PagedRequest(_) => 11,
-            Self::PagedFree(_) => 12,
-            Self::HighIrql(_) => 13,
+            Self::ZeroBytes => 9,
+            Self::PagedRequest(_) => 10,
+            Self::PagedFree(_) => 11,
+            Self::HighIrql(_) => 12,
         }
     }
 
     /// Whether it is about a block that there is, or was.
     pub(crate) fn is_of_a_block(&self) -> bool {
-        !matches!(self, Self::NullFree | Self::ZeroBytes | Self::PagedRequest(_) | Self::HighIrql(_))
+        !matches!(self, Self::ZeroBytes | Self::PagedRequest(_) | Self::HighIrql(_))
     }
 
     pub(crate) fn damage(&self) -> Option<&Damage> {

@@ -3,7 +3,7 @@
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::ptr::NonNull;
 use std::sync::Mutex;
@@ -29,16 +29,28 @@ pub fn at_irql<R>(irql: Irql, act: impl FnOnce() -> R) -> R {
 #[derive(Default)]
 pub struct Desk {
     lines: Mutex<Vec<String>>,
-    memory: Mutex<HashMap<usize, usize>>,
+    memory: Mutex<BTreeMap<usize, usize>>,
     most_memory: AtomicUsize,
     refuses: AtomicBool,
     /// What the machine knows of who lives where: the stamps of blocks, 0 for nobody.
-    tenants: Mutex<HashMap<usize, u16>>,
+    tenants: Mutex<BTreeMap<usize, u16>>,
     breaks: AtomicUsize,
     bugchecks: Mutex<Vec<([usize; 4], String)>>,
 }
 
 impl Desk {
+    pub const fn new() -> Self {
+        Self {
+            lines: Mutex::new(Vec::new()),
+            memory: Mutex::new(BTreeMap::new()),
+            most_memory: AtomicUsize::new(0),
+            refuses: AtomicBool::new(false),
+            tenants: Mutex::new(BTreeMap::new()),
+            breaks: AtomicUsize::new(0),
+            bugchecks: Mutex::new(Vec::new()),
+        }
+    }
+
     pub fn refuse_memory(&self, refuse: bool) {
         self.refuses.store(refuse, Ordering::SeqCst);
     }
