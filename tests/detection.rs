@@ -612,6 +612,45 @@ fn a_wrapper_may_allocate_more_than_it_gives() {
     ends_well(machine, 0);
 }
 
+/// A tracked function of the driver's own, named like the kernel's, over other tracked functions.
+#[test]
+fn a_block_may_be_tracked_twice() {
+    #[allow(non_snake_case, reason = "the kernel's names")]
+    mod own {
+        use memtrack_sim::{PVOID, ntddk};
+
+        #[memtrack::instrument(guard = "full")]
+        fn get(bytes: u64) -> PVOID {
+            unsafe { ntddk::ExAllocatePool2(0x40, bytes, 1) }
+        }
+
+        #[memtrack::instrument]
+        fn put(block: PVOID) {
+            unsafe { ntddk::ExFreePool(block) }
+        }
+
+        pub fn ExAllocatePool(_: i32, bytes: u64) -> PVOID {
+            get(bytes)
+        }
+
+        pub fn ExFreePool(block: PVOID) {
+            put(block);
+        }
+    }
+    #[memtrack::instrument]
+    fn run() {
+        let blocks: Vec<PVOID> = (1..50).map(|bytes| own::ExAllocatePool(0, bytes)).collect();
+        assert_eq!(memtrack::stats().curr_blocks(), 49);
+        blocks.into_iter().for_each(|block| own::ExFreePool(block));
+    }
+    let machine = Machine::boot();
+    for settings in [Settings::new(), Settings::new().quarantines(Quarantine::OFF)] {
+        memtrack::configure(settings);
+        run();
+    }
+    ends_well(machine, 0);
+}
+
 #[test]
 fn a_block_freed_by_others_and_then_by_the_driver_is_a_double_free() {
     let machine = Machine::boot();

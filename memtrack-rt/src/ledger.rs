@@ -7,7 +7,7 @@
 use core::mem::size_of;
 use core::ptr::{self, NonNull};
 
-use crate::block::State;
+use crate::block::{Standing, State};
 use crate::site::SiteRef;
 use crate::slab::{CHUNK_HEAD, Chunks, Slab};
 
@@ -17,6 +17,13 @@ pub(crate) struct Block {
     /// Where it was allocated; its function, tag and pool stand there too.
     pub(crate) site: SiteRef,
     pub(crate) state: State,
+}
+
+impl Block {
+    /// Whether it is live, and begins behind a guard.
+    pub(crate) fn is_moved(&self) -> bool {
+        matches!(self.state.standing(), Standing::Live(live) if live.body(0).layout.front() > 0)
+    }
 }
 
 #[derive(Clone, Copy)]

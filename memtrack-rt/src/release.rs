@@ -62,8 +62,13 @@ impl<P: Platform> Tracker<P> {
     /// A block that the books do not know is passed on as it is.
     ///
     /// IRQL <= DISPATCH_LEVEL. Above, where there is no pool, the call is reported and passed on.
+    ///
+    /// # Safety
+    ///
+    /// `kernel` frees the block that its first argument says, and nobody uses that block any more, but for mistakes. If
+    /// it captures nothing, it may be called later, by any thread, with the address and the tag of this block.
     #[inline]
-    pub fn free<A: Arguments, R, K: Fn(A) -> R>(
+    pub unsafe fn free<A: Arguments, R, K: Fn(A) -> R>(
         &self,
         location: &'static Location<'static>,
         function: Function,

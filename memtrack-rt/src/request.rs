@@ -59,8 +59,13 @@ impl<P: Platform> Tracker<P> {
     /// without memtrack.
     ///
     /// IRQL <= DISPATCH_LEVEL. Above, where there is no pool, the call is reported and passed on, and not recorded.
+    ///
+    /// # Safety
+    ///
+    /// `kernel` gives memory as long as its second argument says, or null, and may be called twice with the same
+    /// arguments; numbers among them, of any type that is as wide, may be other numbers.
     #[inline]
-    pub fn allocate<A: Arguments, R>(
+    pub unsafe fn allocate<A: Arguments, R>(
         &self,
         location: &'static Location<'static>,
         function: Function,

@@ -42,9 +42,11 @@ const PATIENCE: usize = 16;
 /// static TRACKER: Tracker<Desk> = Tracker::new(Desk);
 ///
 /// let arguments = (0x40_u64, 512_u64, u32::from_le_bytes(*b"Fmon"));
-/// let block = TRACKER.allocate(Location::caller(), Function::ExAllocatePool2, None, arguments, |(flags, bytes, tag)| {
-///     ExAllocatePool2(flags, bytes, tag)
-/// });
+/// let (here, function) = (Location::caller(), Function::ExAllocatePool2);
+/// // SAFETY: this is the kernel's function.
+/// let block = unsafe {
+///     TRACKER.allocate(here, function, None, arguments, |(flags, bytes, tag)| ExAllocatePool2(flags, bytes, tag))
+/// };
 /// # let _ = block;
 ///
 /// assert_eq!(TRACKER.stats().nonpaged.curr_bytes, 512);

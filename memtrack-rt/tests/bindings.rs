@@ -11,7 +11,7 @@ use memtrack_rt::{Function, Guard, Location, Policy, Quarantine, Settings, Track
 mod desk;
 #[path = "desk/pool.rs"]
 mod pool;
-use desk::{Desk, NON_PAGED, PAGED, at_irql};
+use desk::{Calls, Desk, NON_PAGED, PAGED, at_irql};
 use pool::Pool;
 
 const ALLOCATE: Function = Function::ExAllocatePool2;
@@ -44,27 +44,27 @@ fn sizes_and_results_of_every_kind_are_guarded() {
     struct Bytes(u32);
     struct Block(usize);
     let blocks = [
-        tracker.allocate(here, ALLOCATE, None, (0x40_u32, 61_u32, 1_u32), |(_, bytes, _)| {
+        tracker.ask(here, ALLOCATE, None, (0x40_u32, 61_u32, 1_u32), |(_, bytes, _)| {
             with_exposed_provenance_mut::<u16>(POOL.give(bytes as usize))
         }) as usize,
         tracker
-            .allocate(here, ALLOCATE, None, (0x40_u64, 61_usize, 1_u32), |(_, bytes, _)| {
+            .ask(here, ALLOCATE, None, (0x40_u64, 61_usize, 1_u32), |(_, bytes, _)| {
                 NonNull::new(with_exposed_provenance_mut::<u8>(POOL.give(bytes)))
             })
             .unwrap()
             .addr()
             .get(),
         tracker
-            .allocate(here, ALLOCATE, None, (0x40_i32, Bytes(61), 1_i32), |(_, bytes, _)| {
+            .ask(here, ALLOCATE, None, (0x40_i32, Bytes(61), 1_i32), |(_, bytes, _)| {
                 NonNull::new(with_exposed_provenance_mut::<u8>(POOL.give(bytes.0 as usize))).unwrap()
             })
             .addr()
             .get(),
-        tracker.allocate(here, ALLOCATE, None, (0x40_u64, 61_u8, 1_u32), |(_, bytes, _)| {
+        tracker.ask(here, ALLOCATE, None, (0x40_u64, 61_u8, 1_u32), |(_, bytes, _)| {
             POOL.give(bytes.into()) as u64
         }) as usize,
         tracker
-            .allocate(here, ALLOCATE, None, (0x40_u64, 61_u64, 1_u32), |(_, bytes, _)| {
+            .ask(here, ALLOCATE, None, (0x40_u64, 61_u64, 1_u32), |(_, bytes, _)| {
                 Block(POOL.give(bytes as usize))
             })
             .0,
@@ -74,7 +74,7 @@ fn sizes_and_results_of_every_kind_are_guarded() {
     for block in blocks {
         write(block, 61, 0);
         write(block, -1, 0);
-        tracker.free(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block));
+        tracker.give(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block));
     }
     let said = headlines(&tracker);
     assert_eq!(said.len(), 10, "{said:#?}");
@@ -100,11 +100,11 @@ fn what_takes_no_other_number_is_left_as_it_is() {
     let here = Location::caller();
     let size = &61_u64;
     let blocks = [
-        tracker.allocate(here, ALLOCATE, None, (NON_PAGED, Size::Small, 1_u32), |(_, bytes, _)| {
+        tracker.ask(here, ALLOCATE, None, (NON_PAGED, Size::Small, 1_u32), |(_, bytes, _)| {
             assert_eq!(bytes, Size::Small);
             POOL.give(61)
         }),
-        tracker.allocate(
+        tracker.ask(
             here,
             ALLOCATE,
             None,
@@ -115,26 +115,26 @@ fn what_takes_no_other_number_is_left_as_it_is() {
             },
         ),
         // A reference is no size, whatever number it reads as.
-        tracker.allocate(here, ALLOCATE, None, (NON_PAGED, size, 1_u32), |(_, bytes, _)| {
+        tracker.ask(here, ALLOCATE, None, (NON_PAGED, size, 1_u32), |(_, bytes, _)| {
             assert_eq!(*bytes, 61);
             POOL.give(61)
         }),
     ];
     // A block whose length is part of the result must have the length that was asked for.
-    let slice = tracker.allocate(here, ALLOCATE, None, (NON_PAGED, 61_usize, 1_u32), |(_, bytes, _)| {
+    let slice = tracker.ask(here, ALLOCATE, None, (NON_PAGED, 61_usize, 1_u32), |(_, bytes, _)| {
         let start = NonNull::new(with_exposed_provenance_mut::<u8>(POOL.give(bytes))).unwrap();
         NonNull::slice_from_raw_parts(start, bytes)
     });
     assert_eq!(slice.len(), 61);
     // What is no address is none that could be written to.
-    let short = tracker.allocate(here, ALLOCATE, None, (NON_PAGED, 61_usize, 1_u32), |(_, bytes, _)| {
+    let short = tracker.ask(here, ALLOCATE, None, (NON_PAGED, 61_usize, 1_u32), |(_, bytes, _)| {
         assert_eq!(bytes, 61);
         7_u32
     });
     assert_eq!(short, 7);
     assert_eq!(POOL.usage(), (4, 4 * 61));
     for block in blocks {
-        tracker.free(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block));
+        tracker.give(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block));
     }
     POOL.take(slice.as_ptr().addr());
     let stats = tracker.finish("Odd");
@@ -152,13 +152,12 @@ fn held_blocks_go_back_through_their_own_binding() {
     for round in 0..100_usize {
         let bytes = 1 + round * 7 % 300;
         let (one, other) = (
-            tracker
-                .allocate(here, ALLOCATE, None, (NON_PAGED, bytes, 1_u32), |(_, bytes, _)| ONE.give(bytes)),
-            tracker.allocate(here, ALLOCATE, None, (PAGED, bytes, 2_u32), |(_, bytes, _)| OTHER.give(bytes)),
+            tracker.ask(here, ALLOCATE, None, (NON_PAGED, bytes, 1_u32), |(_, bytes, _)| ONE.give(bytes)),
+            tracker.ask(here, ALLOCATE, None, (PAGED, bytes, 2_u32), |(_, bytes, _)| OTHER.give(bytes)),
         );
-        tracker.free(here, Function::ExFreePool, (one,), |(block,)| ONE.take(block));
+        tracker.give(here, Function::ExFreePool, (one,), |(block,)| ONE.take(block));
         let pointer = NonNull::new(with_exposed_provenance_mut::<u8>(other)).unwrap();
-        tracker.free(here, FREE, (pointer, 2_u32), |(block, tag)| {
+        tracker.give(here, FREE, (pointer, 2_u32), |(block, tag)| {
             assert_eq!(tag, 2);
             OTHER.take(block.addr().get());
         });
@@ -179,10 +178,10 @@ fn the_oldest_leave_first() {
     let mut freed = Vec::new();
     for round in 0..200_usize {
         let bytes = 1 + round * 37 % 400;
-        let block = tracker
-            .allocate(here, ALLOCATE, None, (NON_PAGED, bytes, 1_u32), |(_, bytes, _)| POOL.give(bytes));
+        let block =
+            tracker.ask(here, ALLOCATE, None, (NON_PAGED, bytes, 1_u32), |(_, bytes, _)| POOL.give(bytes));
         freed.push(block);
-        tracker.free(here, Function::ExFreePool, (block,), |(block,)| {
+        tracker.give(here, Function::ExFreePool, (block,), |(block,)| {
             WENT.lock().unwrap().push(block);
             // It is not given to the host, so that no address comes again.
         });
@@ -202,24 +201,23 @@ fn a_free_that_cannot_be_left_out_is_made() {
     static POOL: Pool = Pool::new();
     let tracker = tracker(Settings::new());
     let here = Location::caller();
-    let give = || {
-        tracker.allocate(here, ALLOCATE, None, (NON_PAGED, 61_usize, 1_u32), |(_, bytes, _)| POOL.give(bytes))
-    };
-    let result = tracker.free(here, FREE, (give(), 1_u32), |(block, _)| {
+    let give =
+        || tracker.ask(here, ALLOCATE, None, (NON_PAGED, 61_usize, 1_u32), |(_, bytes, _)| POOL.give(bytes));
+    let result = tracker.give(here, FREE, (give(), 1_u32), |(block, _)| {
         POOL.take(block);
         Ok::<(), u32>(())
     });
     assert_eq!((result, POOL.usage().0), (Ok(()), 0));
     let captured = 1_u32;
     let tag = move |tag| assert_eq!(tag, captured);
-    tracker.free(here, FREE, (give(), 1_u32), |(block, given)| {
+    tracker.give(here, FREE, (give(), 1_u32), |(block, given)| {
         tag(given);
         POOL.take(block);
     });
     assert_eq!(POOL.usage().0, 0, "a closure with captures is not kept");
-    tracker.free(here, FREE, (give(), NonZeroUsize::MIN), |(block, _)| POOL.take(block));
-    tracker.free(here, FREE, (give(), "tag"), |(block, _)| POOL.take(block));
-    tracker.free(
+    tracker.give(here, FREE, (give(), NonZeroUsize::MIN), |(block, _)| POOL.take(block));
+    tracker.give(here, FREE, (give(), "tag"), |(block, _)| POOL.take(block));
+    tracker.give(
         here,
         Function::ExFreePool2,
         (give(), 1_u32, &raw const PRIORITY, 1_u32),
@@ -230,7 +228,7 @@ fn a_free_that_cannot_be_left_out_is_made() {
     );
     assert_eq!(POOL.usage().0, 0);
     // A number that is made up would be seen to be.
-    let status = tracker.free(here, FREE, (give(), 1_u32), |(block, _)| {
+    let status = tracker.give(here, FREE, (give(), 1_u32), |(block, _)| {
         POOL.take(block);
         -1_i32
     });
@@ -244,11 +242,11 @@ fn a_second_free_that_cannot_be_left_out_is_said_to_be_passed_on() {
     let tracker = tracker(Settings::new());
     let here = Location::caller();
     static POOL: Pool = Pool::new();
-    let block = tracker
-        .allocate(here, ALLOCATE, None, (NON_PAGED, 61_usize, 1_u32), |(_, bytes, _)| POOL.give(bytes));
+    let block =
+        tracker.ask(here, ALLOCATE, None, (NON_PAGED, 61_usize, 1_u32), |(_, bytes, _)| POOL.give(bytes));
     let mut calls = 0;
     for _ in 0..2 {
-        let freed = tracker.free(here, FREE, (block, 1_u32), |_| Some("freed"));
+        let freed = tracker.give(here, FREE, (block, 1_u32), |_| Some("freed"));
         calls += usize::from(freed.is_some());
     }
     assert_eq!(calls, 2);
@@ -277,7 +275,7 @@ fn a_secure_pools_block_is_not_touched() {
     let list = [Parameter { ..PRIORITY }, SECURE];
     let allocate = |count: u32| {
         let arguments = (NON_PAGED, 61_u64, 1_u32, list.as_ptr(), count);
-        tracker.allocate(here, ALLOCATE_3, None, arguments, |(_, bytes, _, _, _)| POOL.give(bytes as usize))
+        tracker.ask(here, ALLOCATE_3, None, arguments, |(_, bytes, _, _, _)| POOL.give(bytes as usize))
     };
     let secure = allocate(2);
     assert_eq!(POOL.usage(), (1, 61), "as long as the buffer that the driver gave with it");
@@ -287,7 +285,7 @@ fn a_secure_pools_block_is_not_touched() {
         bytes.iter().all(|byte| *byte == 0xCD)
     };
     assert_eq!(tracker.check(), 0);
-    tracker.free(here, Function::ExFreePool2, (secure, 1_u32, list.as_ptr(), 2_u32), |(block, _, _, _)| {
+    tracker.give(here, Function::ExFreePool2, (secure, 1_u32, list.as_ptr(), 2_u32), |(block, _, _, _)| {
         assert!(untouched(block));
         POOL.take(block);
     });
@@ -296,11 +294,11 @@ fn a_secure_pools_block_is_not_touched() {
 
     let ordinary = allocate(1);
     assert!(POOL.usage().1 > 61, "a priority makes no difference");
-    tracker.free(here, Function::ExFreePool2, (ordinary, 1_u32, list.as_ptr(), 2_u32), |(block, _, _, _)| {
+    tracker.give(here, Function::ExFreePool2, (ordinary, 1_u32, list.as_ptr(), 2_u32), |(block, _, _, _)| {
         POOL.take(block)
     });
     let secure = allocate(2);
-    tracker.free(here, Function::ExFreePool, (secure,), |(block,)| {
+    tracker.give(here, Function::ExFreePool, (secure,), |(block,)| {
         assert!(untouched(block));
         POOL.take(block);
     });
@@ -318,18 +316,13 @@ fn zeros_stay_zeros_though_a_block_cannot_be_recorded() {
     let tracker = tracker(Settings::new().guard(Guard::Full));
     tracker.platform().refuse_memory(true);
     for bytes in [61_usize, 5000] {
-        let block = tracker.allocate(
-            Location::caller(),
-            ALLOCATE,
-            None,
-            (NON_PAGED, bytes, 1_u32),
-            |(_, bytes, _)| {
+        let block =
+            tracker.ask(Location::caller(), ALLOCATE, None, (NON_PAGED, bytes, 1_u32), |(_, bytes, _)| {
                 let block = POOL.give(bytes);
                 // SAFETY: the block is so long.
                 unsafe { with_exposed_provenance_mut::<u8>(block).write_bytes(0, bytes) };
                 block
-            },
-        );
+            });
         // SAFETY: as above.
         let contents = unsafe { std::slice::from_raw_parts(with_exposed_provenance_mut::<u8>(block), bytes) };
         assert!(contents.iter().all(|byte| *byte == 0));
@@ -343,11 +336,11 @@ fn what_is_freed_by_a_binding_that_returns_something_goes_back_once() {
     static POOL: Pool = Pool::new();
     let tracker = tracker(Settings::new());
     let here = Location::caller();
-    let block = tracker
-        .allocate(here, ALLOCATE, None, (NON_PAGED, 61_usize, 1_u32), |(_, bytes, _)| POOL.give(bytes));
-    tracker.free(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block));
+    let block =
+        tracker.ask(here, ALLOCATE, None, (NON_PAGED, 61_usize, 1_u32), |(_, bytes, _)| POOL.give(bytes));
+    tracker.give(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block));
     assert_eq!(POOL.usage().0, 1, "held");
-    let passed = tracker.free(here, FREE, (block, 1_u32), |(block, _)| {
+    let passed = tracker.give(here, FREE, (block, 1_u32), |(block, _)| {
         POOL.take(block);
         Ok::<(), u32>(())
     });
@@ -364,9 +357,9 @@ fn a_session_pools_block_is_left_alone() {
     let here = Location::caller();
     for (function, pool) in [(ALLOCATE, NON_PAGED | 4), (Function::ExAllocatePoolWithTag, 33)] {
         let block =
-            tracker.allocate(here, function, None, (pool, 61_usize, 1_u32), |(_, bytes, _)| POOL.give(bytes));
+            tracker.ask(here, function, None, (pool, 61_usize, 1_u32), |(_, bytes, _)| POOL.give(bytes));
         assert_eq!((POOL.usage(), tracker.check()), ((1, 61), 0));
-        tracker.free(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block));
+        tracker.give(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block));
         assert_eq!(POOL.usage().0, 0, "it is not held");
     }
     assert_eq!(tracker.finish("Session").violations, 0);
@@ -378,13 +371,13 @@ fn an_address_that_comes_again_in_front_of_a_guard_has_vanished() {
     let tracker = tracker(Settings::new());
     let here = Location::caller();
     let allocate = |guard, address: usize| {
-        tracker.allocate(here, ALLOCATE, Some(guard), (NON_PAGED, 61_usize, 1_u32), |_| address)
+        tracker.ask(here, ALLOCATE, Some(guard), (NON_PAGED, 61_usize, 1_u32), |_| address)
     };
     let base = POOL.give(128);
     assert_eq!(allocate(Guard::Tail, base), base);
     let moved = allocate(Guard::Full, base);
     assert_eq!((moved, tracker.stats().vanished_blocks, tracker.stats().curr_blocks()), (base + 16, 1, 1));
-    tracker.free(here, FREE, (moved, 1_u32), |(block, _)| POOL.take(block));
+    tracker.give(here, FREE, (moved, 1_u32), |(block, _)| POOL.take(block));
     tracker.finish("Again");
     assert_eq!(POOL.usage(), (0, 0));
 }
@@ -394,10 +387,9 @@ fn an_overrun_of_a_block_that_could_not_be_looked_at_is_said_when_it_leaves() {
     static POOL: Pool = Pool::new();
     let tracker = tracker(Settings::new());
     let here = Location::caller();
-    let block =
-        tracker.allocate(here, ALLOCATE, None, (PAGED, 61_usize, 1_u32), |(_, bytes, _)| POOL.give(bytes));
+    let block = tracker.ask(here, ALLOCATE, None, (PAGED, 61_usize, 1_u32), |(_, bytes, _)| POOL.give(bytes));
     write(block, 61, 0);
-    at_irql(2, || tracker.free(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block)));
+    at_irql(2, || tracker.give(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block)));
     assert_eq!(tracker.finish("Late").violations, 2);
     let said = headlines(&tracker);
     assert!(said[0].starts_with("paged free at IRQL 2 of a 61-byte block"), "{said:#?}");
@@ -415,13 +407,13 @@ fn a_free_that_frees_does_not_pile_up() {
     static DEEPEST: AtomicUsize = AtomicUsize::new(0);
     fn allocate() -> usize {
         let arguments = (NON_PAGED, 61_usize, 1_u32);
-        TRACKER.allocate(Location::caller(), ALLOCATE, None, arguments, |(_, bytes, _)| POOL.give(bytes))
+        TRACKER.ask(Location::caller(), ALLOCATE, None, arguments, |(_, bytes, _)| POOL.give(bytes))
     }
     fn free_one(block: usize) {
-        TRACKER.free(Location::caller(), FREE, (block, 1_u32), |(block, _)| POOL.take(block));
+        TRACKER.give(Location::caller(), FREE, (block, 1_u32), |(block, _)| POOL.take(block));
     }
     fn free_with_another(block: usize) {
-        TRACKER.free(Location::caller(), FREE, (block, 1_u32), |(block, _)| {
+        TRACKER.give(Location::caller(), FREE, (block, 1_u32), |(block, _)| {
             DEEPEST.fetch_max(DEPTH.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             POOL.take(block);
             free_one(allocate());
@@ -442,11 +434,10 @@ fn policies_do_what_they_say() {
     let tracker = tracker(Settings::new().policy(Policy::Break));
     let here = Location::caller();
     let double = || {
-        let block = tracker.allocate(here, ALLOCATE, None, (NON_PAGED, 61_u64, 1_u32), |(_, bytes, _)| {
-            POOL.give(bytes as usize)
-        });
+        let block = tracker
+            .ask(here, ALLOCATE, None, (NON_PAGED, 61_u64, 1_u32), |(_, bytes, _)| POOL.give(bytes as usize));
         for _ in 0..2 {
-            tracker.free(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block));
+            tracker.give(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block));
         }
         block
     };
@@ -471,7 +462,7 @@ fn a_machine_that_cannot_tell_is_believed_and_one_that_can_is_asked() {
     let here = Location::caller();
     let address = POOL.give(80);
     tracker.platform().moves_in(address, 1);
-    tracker.allocate(here, ALLOCATE, None, (NON_PAGED, 61_usize, 1_u32), |_| address);
+    tracker.ask(here, ALLOCATE, None, (NON_PAGED, 61_usize, 1_u32), |_| address);
     write(address, 61, 0);
     for (tenant, broken) in [(2, 0), (0, 0), (1, 1)] {
         tracker.platform().moves_in(address, tenant);
@@ -480,7 +471,7 @@ fn a_machine_that_cannot_tell_is_believed_and_one_that_can_is_asked() {
     assert_eq!(headlines(&tracker).len(), 1);
     // Another block lives here now: it is passed on as it is, whatever is wrong with ours.
     tracker.platform().moves_in(address, 2);
-    tracker.free(here, FREE, (address, 9_u32), |(block, tag)| {
+    tracker.give(here, FREE, (address, 9_u32), |(block, tag)| {
         assert_eq!(tag, 9);
         POOL.take(block);
     });
@@ -498,9 +489,9 @@ fn without_memory_of_its_own_the_tracker_holds_nothing_and_loses_nothing() {
     let tracker = tracker(Settings::new());
     let here = Location::caller();
     let allocate = |flags: u64| {
-        tracker.allocate(here, ALLOCATE, None, (flags, 61_usize, 1_u32), |(_, bytes, _)| POOL.give(bytes))
+        tracker.ask(here, ALLOCATE, None, (flags, 61_usize, 1_u32), |(_, bytes, _)| POOL.give(bytes))
     };
-    let free = |block| tracker.free(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block));
+    let free = |block| tracker.give(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block));
     let (first, second) = (allocate(NON_PAGED), allocate(PAGED));
     tracker.platform().refuse_memory(true);
     free(first);
@@ -523,9 +514,8 @@ fn finish_at_dispatch_level_says_what_it_leaves_behind() {
     static POOL: Pool = Pool::new();
     let tracker = tracker(Settings::new());
     let here = Location::caller();
-    let block =
-        tracker.allocate(here, ALLOCATE, None, (PAGED, 61_usize, 1_u32), |(_, bytes, _)| POOL.give(bytes));
-    tracker.free(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block));
+    let block = tracker.ask(here, ALLOCATE, None, (PAGED, 61_usize, 1_u32), |(_, bytes, _)| POOL.give(bytes));
+    tracker.give(here, FREE, (block, 1_u32), |(block, _)| POOL.take(block));
     let stats = at_irql(2, || tracker.finish("Dpc"));
     assert_eq!((stats.held_blocks, stats.curr_blocks()), (1, 0));
     let lines = tracker.platform().take_lines();

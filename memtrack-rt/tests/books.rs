@@ -6,7 +6,7 @@ use memtrack_rt::{Figures, Pool, Stats};
 use proptest::prelude::*;
 
 mod desk;
-use desk::{Desk, NON_PAGED, PAGED, allocate, free, tag, tracker};
+use desk::{Calls, Desk, NON_PAGED, PAGED, allocate, free, tag, tracker};
 use memtrack_rt::Tracker;
 
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl Model {
                 let location = memtrack_rt::Location::caller();
                 let function = memtrack_rt::Function::ExAllocatePoolWithQuota;
                 let raise = |_| -> usize { std::panic::resume_unwind(Box::new("raised")) };
-                let call = || tracker.allocate(location, function, None, (1_i32, bytes), raise);
+                let call = || tracker.ask(location, function, None, (1_i32, bytes), raise);
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).unwrap_err();
             }
         }
@@ -213,16 +213,16 @@ fn arguments_that_are_no_numbers_are_counted_and_not_guessed() {
     let tracker = tracker();
     let here = memtrack_rt::Location::caller();
     let function = memtrack_rt::Function::ExAllocatePool2;
-    tracker.allocate(here, function, None, ("flags", 10_u64, 1_u32), |_| 0x1000_usize);
-    tracker.allocate(here, function, None, (NON_PAGED, "bytes", 1_u32), |_| 0x2000_usize);
-    tracker.allocate(here, function, None, (NON_PAGED, 10_u64, 1_u32), |_| "block");
+    tracker.ask(here, function, None, ("flags", 10_u64, 1_u32), |_| 0x1000_usize);
+    tracker.ask(here, function, None, (NON_PAGED, "bytes", 1_u32), |_| 0x2000_usize);
+    tracker.ask(here, function, None, (NON_PAGED, 10_u64, 1_u32), |_| "block");
     assert_eq!(tracker.stats().unrecorded_blocks, 3);
     assert_eq!(tracker.stats().curr_blocks(), 0);
-    tracker.free(here, memtrack_rt::Function::ExFreePool, ("block",), |_| ());
+    tracker.give(here, memtrack_rt::Function::ExFreePool, ("block",), |_| ());
     assert_eq!(tracker.stats().foreign_frees, 1);
 
     allocate(&tracker, NON_PAGED, 10, 1, 0x3000);
-    tracker.allocate(here, function, None, (NON_PAGED, "bytes", 1_u32), |_| 0x3000_usize);
+    tracker.ask(here, function, None, (NON_PAGED, "bytes", 1_u32), |_| 0x3000_usize);
     assert_eq!(
         (tracker.stats().curr_blocks(), tracker.stats().vanished_blocks),
         (0, 1),

@@ -9,7 +9,7 @@ use memtrack_rt::{Function, Guard, Location, Pool as Kind, Quarantine, Settings,
 mod desk;
 #[path = "desk/pool.rs"]
 mod pool;
-use desk::{Desk, NON_PAGED, PAGED, at_irql};
+use desk::{Calls, Desk, NON_PAGED, PAGED, at_irql};
 use pool::Pool;
 
 /// A generator that needs no seed from outside.
@@ -25,7 +25,7 @@ impl Random {
 fn allocate(tracker: &Tracker<Desk>, pool: &'static Pool, paged: bool, bytes: usize) -> usize {
     let arguments = (if paged { PAGED } else { NON_PAGED }, bytes, 1_u32);
     let guard = [None, Some(Guard::None), Some(Guard::Tail), Some(Guard::Full)][bytes % 4];
-    tracker.allocate(Location::caller(), Function::ExAllocatePool2, guard, arguments, |(_, bytes, _)| {
+    tracker.ask(Location::caller(), Function::ExAllocatePool2, guard, arguments, |(_, bytes, _)| {
         pool.give(bytes)
     })
 }
@@ -40,7 +40,7 @@ macro_rules! stress {
                 Settings::new().quarantine(Kind::NonPaged, $nonpaged).quarantine(Kind::Paged, $paged),
             );
             let free = |block: usize| {
-                tracker.free(Location::caller(), Function::ExFreePool, (block,), |(block,)| POOL.take(block));
+                tracker.give(Location::caller(), Function::ExFreePool, (block,), |(block,)| POOL.take(block));
             };
             let done = AtomicBool::new(false);
             thread::scope(|scope| {
@@ -117,14 +117,11 @@ fn finish_beside_frees_and_checks_gives_everything_back() {
                         // No front: a block that outlives its books goes back as the kernel gave it.
                         let arguments = (NON_PAGED, 1 + round % 100, 1_u32);
                         let (here, function) = (Location::caller(), Function::ExAllocatePool2);
-                        let block = tracker.allocate(
-                            here,
-                            function,
-                            Some(Guard::Tail),
-                            arguments,
-                            |(_, bytes, _)| POOL.give(bytes),
-                        );
-                        tracker.free(here, Function::ExFreePool, (block,), |(block,)| POOL.take(block));
+                        let block =
+                            tracker.ask(here, function, Some(Guard::Tail), arguments, |(_, bytes, _)| {
+                                POOL.give(bytes)
+                            });
+                        tracker.give(here, Function::ExFreePool, (block,), |(block,)| POOL.take(block));
                     }
                 })
             })

@@ -10,7 +10,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use memtrack_rt::{
-    Function, Guard, Irql, LINE_MAX, Location, Platform, Quarantine, Settings, SpinLock, Tag, Tenant, Tracker,
+    Arguments, Function, Guard, Irql, LINE_MAX, Location, Platform, Quarantine, Settings, SpinLock, Tag,
+    Tenant, Tracker,
 };
 
 thread_local! {
@@ -186,6 +187,51 @@ fn layout(bytes: usize) -> Layout {
     Layout::from_size_align(bytes, 16).expect("a layout of the host's")
 }
 
+/// A driver's calls. What tests call the kernel gives memory of that length, and frees what it is told to.
+pub trait Calls {
+    fn ask<A: Arguments, R>(
+        &self,
+        here: &'static Location<'static>,
+        function: Function,
+        guard: Option<Guard>,
+        arguments: A,
+        kernel: impl Fn(A) -> R,
+    ) -> R;
+
+    fn give<A: Arguments, R>(
+        &self,
+        here: &'static Location<'static>,
+        function: Function,
+        arguments: A,
+        kernel: impl Fn(A) -> R,
+    ) -> R;
+}
+
+impl Calls for Tracker<Desk> {
+    fn ask<A: Arguments, R>(
+        &self,
+        here: &'static Location<'static>,
+        function: Function,
+        guard: Option<Guard>,
+        arguments: A,
+        kernel: impl Fn(A) -> R,
+    ) -> R {
+        // SAFETY: see the trait.
+        unsafe { self.allocate(here, function, guard, arguments, kernel) }
+    }
+
+    fn give<A: Arguments, R>(
+        &self,
+        here: &'static Location<'static>,
+        function: Function,
+        arguments: A,
+        kernel: impl Fn(A) -> R,
+    ) -> R {
+        // SAFETY: see the trait.
+        unsafe { self.free(here, function, arguments, kernel) }
+    }
+}
+
 /// A tracker of blocks that are only addresses: nothing is written to them.
 pub fn tracker() -> Tracker<Desk> {
     let tracker = Tracker::new(Desk::default());
@@ -198,7 +244,7 @@ pub fn tracker() -> Tracker<Desk> {
 pub fn allocate(tracker: &Tracker<Desk>, flags: u64, bytes: usize, tag: u32, address: usize) {
     let arguments = (flags, bytes, tag);
     let given =
-        tracker.allocate(Location::caller(), Function::ExAllocatePool2, None, arguments, |(_, asked, _)| {
+        tracker.ask(Location::caller(), Function::ExAllocatePool2, None, arguments, |(_, asked, _)| {
             assert_eq!(asked, bytes);
             address
         });
@@ -208,7 +254,7 @@ pub fn allocate(tracker: &Tracker<Desk>, flags: u64, bytes: usize, tag: u32, add
 /// What a tracked call of `ExFreePool` does.
 #[track_caller]
 pub fn free(tracker: &Tracker<Desk>, address: usize) {
-    tracker.free(Location::caller(), Function::ExFreePool, (address,), |(freed,)| assert_eq!(freed, address));
+    tracker.give(Location::caller(), Function::ExFreePool, (address,), |(freed,)| assert_eq!(freed, address));
 }
 
 pub fn tag(index: u32) -> Tag {

@@ -59,17 +59,20 @@ static TRACKER: Tracker<Kernel> = Tracker::new(Kernel);
 #[unsafe(no_mangle)]
 extern "C" fn driver_allocate(flags: u64, bytes: u64, tag: u32) -> *mut u8 {
     let here = Location::caller();
-    TRACKER.allocate(here, Function::ExAllocatePool2, None, (flags, bytes, tag), |(flags, bytes, tag)| unsafe {
-        ExAllocatePool2(flags, bytes, tag)
-    })
+    let arguments = (flags, bytes, tag);
+    unsafe {
+        TRACKER.allocate(here, Function::ExAllocatePool2, None, arguments, |(flags, bytes, tag)| {
+            ExAllocatePool2(flags, bytes, tag)
+        })
+    }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn driver_free(block: *mut u8, tag: u32) {
     let here = Location::caller();
-    TRACKER.free(here, Function::ExFreePoolWithTag, (block, tag), |(block, tag)| unsafe {
-        ExFreePoolWithTag(block, tag)
-    });
+    unsafe {
+        TRACKER.free(here, Function::ExFreePoolWithTag, (block, tag), |(block, tag)| ExFreePoolWithTag(block, tag));
+    }
 }
 
 #[unsafe(no_mangle)]
