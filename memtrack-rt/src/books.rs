@@ -277,32 +277,33 @@ impl Books {
         self.nonpaged.is_beyond(nonpaged) || self.paged.is_beyond(paged)
     }
 
-    /// The next block that has to leave so that the quarantines keep their bounds, if one has to and may.
-    pub(crate) fn leaving(&mut self, irql: Irql) -> Option<Leaving> {
-        self.leaving_beyond(irql, self.bounds)
+    /// The next block that has to leave so that the quarantine of `pool` keeps its bounds, if one has to and may.
+    pub(crate) fn leaving(&mut self, pool: Pool) -> Option<Leaving> {
+        let [nonpaged, paged] = self.bounds;
+        self.leaving_beyond(pool, if matches!(pool, Pool::Paged) { paged } else { nonpaged })
     }
 
-    /// The next block to leave quarantines that are to be empty.
+    /// The next block to leave quarantines that are to be empty, as far as this IRQL allows.
     pub(crate) fn leaving_all(&mut self, irql: Irql) -> Option<Leaving> {
-        self.leaving_beyond(irql, [settings::Quarantine::OFF; 2])
+        let pools = [Pool::NonPaged, Pool::Paged].into_iter().filter(|pool| may_touch(*pool, irql));
+        let mut leaving = None;
+        for pool in pools {
+            leaving = leaving.or_else(|| self.leaving_beyond(pool, settings::Quarantine::OFF));
+        }
+        leaving
     }
 
-    fn leaving_beyond(&mut self, irql: Irql, bounds: [settings::Quarantine; 2]) -> Option<Leaving> {
-        for (pool, bounds) in [Pool::NonPaged, Pool::Paged].into_iter().zip(bounds) {
-            if !may_touch(pool, irql) {
-                continue;
-            }
-            while let Some(ticket) = self.quarantine(pool).surplus(bounds) {
-                let quarantine = self.quarantine(pool);
-                let Some(freed) = quarantine.at(ticket).copied() else { break };
-                if let Stage::Held { poisoned } = freed.stage {
-                    quarantine.leaves(ticket);
-                    if let Some(block) = self.ledger.find(freed.address).copied() {
-                        return Some(Leaving { key: self.sites.key(block.site), freed, poisoned, ticket });
-                    }
+    fn leaving_beyond(&mut self, pool: Pool, bounds: settings::Quarantine) -> Option<Leaving> {
+        while let Some(ticket) = self.quarantine(pool).surplus(bounds) {
+            let quarantine = self.quarantine(pool);
+            let freed = quarantine.at(ticket).copied()?;
+            if let Stage::Held { poisoned } = freed.stage {
+                quarantine.leaves(ticket);
+                if let Some(block) = self.ledger.find(freed.address).copied() {
+                    return Some(Leaving { key: self.sites.key(block.site), freed, poisoned, ticket });
                 }
-                self.dismiss(pool, ticket);
             }
+            self.dismiss(pool, ticket);
         }
         None
     }
@@ -572,7 +573,14 @@ impl Books {
             Some(leaving) => Err(Some(leaving)),
             // At DISPATCH_LEVEL the check may never come to its end, which is on this processor.
             None if irql < DISPATCH_LEVEL && self.ledger.is_walked() => Err(None),
-            None => Ok(self.close()),
+            None => {
+                let mut closed = self.close();
+                if irql < DISPATCH_LEVEL {
+                    // What still counts is on its way in: its free gives it back.
+                    (closed.stats.held_blocks, closed.stats.held_bytes) = (0, 0);
+                }
+                Ok(closed)
+            }
         }
     }
 

@@ -3,43 +3,47 @@
 use core::hint;
 use core::mem::{self, size_of};
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use crate::arguments::Arguments;
-use crate::books::{Books, Closed, Leaving};
+use crate::books::{Books, Closed, Leaving, may_touch};
 use crate::guard::{Damage, Wounds};
-use crate::platform::{Irql, Platform};
-use crate::pool::Tag;
+use crate::platform::Platform;
+use crate::pool::{Pool, Tag};
 use crate::quarantine::Freed;
 use crate::site::Key;
 use crate::tracker::Tracker;
 use crate::violation::{Act, Case, Caught, Next, Violation};
 
 impl<P: Platform> Tracker<P> {
-    /// Gives back what the quarantines hold beyond their bounds.
+    /// Gives back what the quarantines hold beyond their bounds, as far as this IRQL allows.
     ///
-    /// One thread does so at a time, for all. A kernel function of the driver's own may free other blocks when it is
-    /// called to give one back: those wait for the thread that is at it, and do not do so in each other's frames.
+    /// One thread does so at a time in each pool, for all. A kernel function of the driver's own may free other blocks
+    /// when it is called to give one back: those wait for the thread that is at it, and do not do so in each other's
+    /// frames.
     pub(crate) fn keep_bounds(&self, caught: Caught) {
-        while let Some(parting) = Parting::begin(self) {
-            self.let_go(Books::leaving, caught);
-            if !parting.end() {
-                return;
+        let irql = self.platform().irql();
+        for pool in [Pool::NonPaged, Pool::Paged].into_iter().filter(|pool| may_touch(*pool, irql)) {
+            while let Some(parting) = Parting::begin(self.parting(pool)) {
+                self.let_go(|books| books.leaving(pool), caught);
+                if !parting.end() {
+                    break;
+                }
             }
         }
     }
 
     /// Gives back what the quarantines hold, as far as this IRQL allows; true if that was anything.
     pub(crate) fn empty(&self, caught: Caught) -> bool {
-        self.let_go(Books::leaving_all, caught)
+        let irql = self.platform().irql();
+        self.let_go(|books| books.leaving_all(irql), caught)
     }
 
-    fn let_go(&self, next: fn(&mut Books, Irql) -> Option<Leaving>, caught: Caught) -> bool {
-        let irql = self.platform().irql();
-        let mut leaving = self.with(|books| next(books, irql));
+    fn let_go(&self, next: impl Fn(&mut Books) -> Option<Leaving>, caught: Caught) -> bool {
+        let mut leaving = self.with(&next);
         let any = leaving.is_some();
         while let Some(block) = leaving {
-            leaving = self.let_one_go(&block, caught, |books| next(books, irql));
+            leaving = self.let_one_go(&block, caught, &next);
         }
         any
     }
@@ -167,37 +171,36 @@ enum Find {
     Wounded(Wounds),
 }
 
-/// The one thread that keeps the bounds. What is noted of it: nobody is at it, somebody is, or somebody is and another
-/// one has come by.
-struct Parting<'t, P: Platform>(&'t Tracker<P>);
+/// The one thread that keeps the bounds of a pool. What is noted of it: nobody is at it, somebody is, or somebody is and
+/// another one has come by.
+struct Parting<'t>(&'t AtomicU8);
 
 const IDLE: u8 = 0;
 const BUSY: u8 = 1;
 const BUSY_AND_ASKED: u8 = 2;
 
-impl<'t, P: Platform> Parting<'t, P> {
+impl<'t> Parting<'t> {
     /// `None` while another one is at it, who then goes on for this one, too.
-    fn begin(tracker: &'t Tracker<P>) -> Option<Self> {
-        let state = tracker.parting();
+    fn begin(state: &'t AtomicU8) -> Option<Self> {
         // Relaxed (all in this impl): what the state orders is under the tracker's lock. Each change is one step from
         // what was there, so that a request is never lost: either this sees `IDLE`, or `end` sees `BUSY_AND_ASKED`.
         let next = |state| Some(if state == IDLE { BUSY } else { BUSY_AND_ASKED });
         let before = state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        (before == Ok(IDLE)).then(|| Self(tracker))
+        (before == Ok(IDLE)).then(|| Self(state))
     }
 
     /// True if another one has come by, so that there may be more to do.
     fn end(self) -> bool {
-        let asked = self.0.parting().swap(IDLE, Ordering::Relaxed) == BUSY_AND_ASKED;
+        let asked = self.0.swap(IDLE, Ordering::Relaxed) == BUSY_AND_ASKED;
         mem::forget(self);
         asked
     }
 }
 
 /// For a report that does not return.
-impl<P: Platform> Drop for Parting<'_, P> {
+impl Drop for Parting<'_> {
     fn drop(&mut self) {
-        self.0.parting().store(IDLE, Ordering::Relaxed);
+        self.0.store(IDLE, Ordering::Relaxed);
     }
 }
 
@@ -211,9 +214,10 @@ impl Drop for Going<'_> {
 }
 
 impl Freed {
-    /// Has the kernel free the block, under the tag that it was allocated with if the driver named any.
+    /// Has the kernel free the block, under the tag that it was allocated with if the driver named any; 0 asks for no
+    /// check.
     fn go(&self, allocated: Tag) {
-        let tag = if self.tag.0 != 0 && self.live.is_tagged() { allocated } else { self.tag };
+        let tag = if self.tag.0 != 0 && self.live.is_tagged() { allocated } else { Tag(0) };
         if let Some(give_back) = self.give_back {
             // SAFETY: the block came from that kernel, is still there, and is in nobody's hands any more; the tag is its
             // own, or what the driver gave.

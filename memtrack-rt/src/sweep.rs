@@ -62,20 +62,27 @@ impl<P: Platform> Tracker<P> {
     fn look_at_paged(&self, suspect: &Suspect, there: bool) -> bool {
         // SAFETY: the block is live and pinned: whoever frees it leaves it where it is. It may be touched here.
         let wounds = if there { unsafe { suspect.body().wounds() } } else { Wounds::NONE };
+        let wounds = self.if_still_there(suspect, wounds);
         let finding = self.with(|books| books.let_go(suspect, wounds.any()));
         self.tell(suspect, finding, &wounds)
     }
 
     fn look_at_nonpaged(&self, suspect: &Suspect) -> bool {
-        let mut wounds = Wounds::NONE;
-        let finding = self.with(|books| {
-            if books.stands(suspect) {
-                // SAFETY: the block is live, and stays so for as long as the lock is held; it is nonpaged.
-                wounds = unsafe { suspect.body().wounds() };
+        let wounds = self.with(|books| {
+            if !books.stands(suspect) {
+                return Wounds::NONE;
             }
-            books.find(suspect, wounds.any())
+            // SAFETY: the block is live, and stays so for as long as the lock is held; it is nonpaged.
+            unsafe { suspect.body().wounds() }
         });
+        let wounds = self.if_still_there(suspect, wounds);
+        let finding = self.with(|books| books.find(suspect, wounds.any()));
         self.tell(suspect, finding, &wounds)
+    }
+
+    /// Wounds, if they are the block's: code that is not annotated may have freed it while it was looked at.
+    fn if_still_there(&self, suspect: &Suspect, wounds: Wounds) -> Wounds {
+        if wounds.any() && !self.is_there(suspect.address, suspect.live) { Wounds::NONE } else { wounds }
     }
 
     /// Says what is wrong with a live block, if nobody has; true if anything is.

@@ -8,6 +8,7 @@ use crate::block::Live;
 use crate::books::{Books, Closed, Shortage};
 use crate::guard::Guard;
 use crate::platform::{DISPATCH_LEVEL, Irql, Platform, SpinLock, Tenant};
+use crate::pool::Pool;
 use crate::report;
 use crate::settings::{Policy, Settings};
 use crate::sink::{Out, Sink};
@@ -58,8 +59,8 @@ pub struct Tracker<P: Platform> {
     sink: Sink,
     guard: AtomicU8,
     policy: AtomicU8,
-    /// Somebody is giving back what the quarantines hold beyond their bounds.
-    parting: AtomicU8,
+    /// Whether somebody is giving back what the quarantines hold beyond their bounds, nonpaged and paged.
+    parting: [AtomicU8; 2],
     lock: SpinLock,
     books: UnsafeCell<Books>,
 }
@@ -79,7 +80,7 @@ impl<P: Platform> Tracker<P> {
             sink: Sink::new(),
             guard: AtomicU8::new(guard as u8),
             policy: AtomicU8::new(policy as u8),
-            parting: AtomicU8::new(0),
+            parting: [AtomicU8::new(0), AtomicU8::new(0)],
             lock: SpinLock::new(),
             books: UnsafeCell::new(Books::EMPTY),
         }
@@ -168,8 +169,9 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    pub(crate) fn parting(&self) -> &AtomicU8 {
-        &self.parting
+    pub(crate) fn parting(&self, pool: Pool) -> &AtomicU8 {
+        let [nonpaged, paged] = &self.parting;
+        if matches!(pool, Pool::Paged) { paged } else { nonpaged }
     }
 
     /// The guard of blocks for which none is named.
