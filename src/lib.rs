@@ -146,6 +146,8 @@ pub fn configure(settings: Settings) {
 /// assert_eq!((left.curr_blocks(), left.violations), (0, 0));
 /// ```
 ///
+/// A block with [`Guard::Full`] can be freed until here only: memtrack alone knows where the kernel's block begins.
+///
 /// IRQL <= APC_LEVEL. At DISPATCH_LEVEL it cannot give back what the quarantine of paged pool holds, and says so.
 pub fn finish(name: &str) -> Stats {
     door::finish(name)

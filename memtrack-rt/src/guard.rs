@@ -18,7 +18,7 @@ pub enum Guard {
     #[default]
     Tail,
     /// The tail, and signed bytes in front: 16, or as many as keep the block's page or cache line. The pointer is
-    /// not the kernel's: whoever frees such a block must be annotated.
+    /// not the kernel's: whoever frees such a block must be annotated, and must do so before the books are closed.
     Full,
 }
 
