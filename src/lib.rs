@@ -65,7 +65,7 @@ mod door;
 #[path = "off.rs"]
 mod door;
 
-pub use door::instrument;
+pub use door::{instrument, instrument_items};
 pub use memtrack_macros::skip;
 pub use memtrack_rt::{
     BUGCHECK, Figures, Function, Guard, Policy, Pool, Quarantine, Settings, SiteStats, Stats, Tag,

@@ -4,11 +4,11 @@ use memtrack_rt::{Settings, SiteStats, Stats};
 
 /// Leaves the item as it is: memtrack is off.
 #[cfg(any(feature = "off", all(feature = "release_off", not(debug_assertions))))]
-pub use memtrack_macros::instrument_off as instrument;
+pub use memtrack_macros::{instrument_items_off as instrument_items, instrument_off as instrument};
 
 /// Leaves the item as it is, with a warning: no kernel is chosen by a feature.
 #[cfg(not(any(feature = "off", all(feature = "release_off", not(debug_assertions)))))]
-pub use memtrack_macros::instrument_idle as instrument;
+pub use memtrack_macros::{instrument_idle as instrument, instrument_items_idle as instrument_items};
 
 pub(crate) fn print_stats(_: &str) {}
 

@@ -50,6 +50,33 @@ use memtrack_rt::{Arguments, Function, Guard, Location, Settings, SiteStats, Sta
 /// ```
 pub use memtrack_macros::instrument;
 
+/// Rewrites the pool calls in a file's items, as [`instrument`](macro@instrument) does in a module: for files of their
+/// own, which an attribute on their `mod device;` cannot reach.
+///
+/// Settings may stand at the top, `#![instrument(guard = "full")]`, and so may the file's documentation. Names that
+/// the items bring in or define are known to all of them.
+///
+/// ```
+/// # mod device {
+/// memtrack::instrument_items! {
+///     //! The device.
+///     #![instrument(guard = "full")]
+///
+///     # use memtrack_sim as wdk_sys;
+///     use wdk_sys::{POOL_FLAG_PAGED, PVOID, ntddk::ExAllocatePool2 as allocate};
+///
+///     pub fn buffer(bytes: u64) -> PVOID {
+///         // SAFETY: any size and tag will do.
+///         unsafe { allocate(POOL_FLAG_PAGED, bytes, u32::from_le_bytes(*b"Devi")) }
+///     }
+/// }
+/// # }
+/// # let machine = memtrack_sim::Machine::boot();
+/// device::buffer(100);
+/// assert_eq!(memtrack::stats().paged.curr_bytes, 100);
+/// ```
+pub use memtrack_macros::instrument_items;
+
 fn tracker() -> &'static Tracker<Kernel> {
     static TRACKER: Tracker<Kernel> = Tracker::new(Kernel);
     kernel::load_anew(&TRACKER);

@@ -13,6 +13,11 @@ pub(crate) fn check(options: &Options, target: &Target) -> syn::Result<()> {
     function(options, target.signature())
 }
 
+/// `Err` for options that a file's items cannot have.
+pub(crate) fn items(options: &Options) -> syn::Result<()> {
+    function(options, None)
+}
+
 /// `Err` for a function that cannot be annotated, or not with these options; and for an option that only a function
 /// can have. The signature is that of the function with the attribute, where it stands on one that has a body.
 pub(crate) fn function(options: &Options, signature: Option<&Signature>) -> syn::Result<()> {

@@ -33,7 +33,7 @@ use crate::catalog::{self, Does, Function};
 use crate::checks;
 use crate::fallback::{self, PREFIX};
 use crate::model::Names;
-use crate::parse::{self, Guard, Options, Target};
+use crate::parse::{self, Guard, Items, Options, Target};
 
 /// The item with its pool calls rewritten, or as it was with an error beside it.
 pub(crate) fn on(options: TokenStream, item: TokenStream) -> TokenStream {
@@ -51,6 +51,21 @@ fn try_on(options: TokenStream, item: &TokenStream) -> syn::Result<TokenStream> 
     let mut rewrite = Rewrite { krate: options.krate(), guard: options.guard, names, constant: false };
     rewrite.target(&options, &mut target);
     Ok(target.into_token_stream())
+}
+
+/// The items of `instrument_items!` with their pool calls rewritten, or as they were with an error beside them.
+pub(crate) fn items(tokens: TokenStream) -> TokenStream {
+    try_items(tokens.clone())
+        .unwrap_or_else(|error| fallback::with_error(parse::without_settings(tokens), &error))
+}
+
+fn try_items(tokens: TokenStream) -> syn::Result<TokenStream> {
+    let Items { options, mut items } = syn::parse2(tokens)?;
+    checks::items(&options)?;
+    let names = Names::of_items(&items);
+    let mut rewrite = Rewrite { krate: options.krate(), guard: options.guard, names, constant: false };
+    items.iter_mut().for_each(|item| rewrite.visit_item_mut(item));
+    Ok(items.iter().map(ToTokens::to_token_stream).collect())
 }
 
 struct Rewrite {

@@ -5,7 +5,7 @@ use quote::{quote, quote_spanned};
 use syn::{Ident, Item, Path, parse_quote};
 
 use crate::checks;
-use crate::parse::{self, Options, Target};
+use crate::parse::{self, Items, Options, Target};
 
 /// Every name that an expansion brings along begins so; no driver's does.
 pub(crate) const PREFIX: &str = "__memtrack_";
@@ -24,6 +24,33 @@ pub(crate) fn idle(options: TokenStream, item: TokenStream) -> TokenStream {
         Ok(options) => warned(unskipped(item, &options.krate())),
         Err(error) => with_error(item, &error),
     }
+}
+
+/// The items of `instrument_items!` as they were, after the checks that every door makes.
+pub(crate) fn items_off(tokens: TokenStream) -> TokenStream {
+    let items = parse::without_settings(tokens.clone());
+    match read_items(tokens) {
+        Ok(options) => unskipped(items, &options.krate()),
+        Err(error) => with_error(items, &error),
+    }
+}
+
+/// The items as they were, with a warning at the macro.
+pub(crate) fn items_idle(tokens: TokenStream) -> TokenStream {
+    let items = parse::without_settings(tokens.clone());
+    match read_items(tokens) {
+        Ok(options) => {
+            let (items, warning) = (unskipped(items, &options.krate()), idle_warning());
+            quote!(#items #warning)
+        }
+        Err(error) => with_error(items, &error),
+    }
+}
+
+fn read_items(tokens: TokenStream) -> syn::Result<Options> {
+    let Items { options, .. } = syn::parse2(tokens)?;
+    checks::items(&options)?;
+    Ok(options)
 }
 
 /// The item and the warning: inside of a function, which may stand in an impl where nothing else may; beside

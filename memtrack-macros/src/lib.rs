@@ -1,5 +1,5 @@
-//! The attributes of memtrack. Drivers name them through the package `memtrack`, whose features choose which of
-//! the three doors `memtrack::instrument` is:
+//! The macros of memtrack. Drivers name them through the package `memtrack`, whose features choose which of the three
+//! `memtrack::instrument` is, and `memtrack::instrument_items!` likewise:
 //!
 //! - [`macro@instrument`] rewrites pool calls,
 //! - [`macro@instrument_off`] leaves the driver's tokens as they are,
@@ -36,6 +36,24 @@ pub fn instrument_off(options: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn instrument_idle(options: TokenStream, item: TokenStream) -> TokenStream {
     fallback::idle(options.into(), item.into()).into()
+}
+
+/// Rewrites the pool calls in a file's items.
+#[proc_macro]
+pub fn instrument_items(items: TokenStream) -> TokenStream {
+    expand::items(items.into()).into()
+}
+
+/// Checks what [`instrument_items!`] would check, and leaves the items as they are.
+#[proc_macro]
+pub fn instrument_items_off(items: TokenStream) -> TokenStream {
+    fallback::items_off(items.into()).into()
+}
+
+/// As [`instrument_items_off!`], with a warning that memtrack is not told which kernel to report to.
+#[proc_macro]
+pub fn instrument_items_idle(items: TokenStream) -> TokenStream {
+    fallback::items_idle(items.into()).into()
 }
 
 /// Leaves an item or a statement inside an instrumented one alone. Written as `#[memtrack::skip]`: a bare `#[skip]`

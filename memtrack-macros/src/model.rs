@@ -62,6 +62,13 @@ impl Names {
         names
     }
 
+    /// Reads a file's items.
+    pub(crate) fn of_items(items: &[Item]) -> Self {
+        let mut names = Self::empty();
+        items.iter().for_each(|item| names.read(0, item));
+        names
+    }
+
     /// For an item whose surroundings say nothing: a method.
     pub(crate) fn empty() -> Self {
         Self { modules: vec![Module::default()], here: 0, locals: Vec::new(), members: HashSet::new() }

@@ -3,7 +3,7 @@
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{ImplItemFn, Item, LitStr, Path, Signature, Token, TraitItemFn, parse_quote};
+use syn::{Attribute, ImplItemFn, Item, LitStr, Meta, Path, Signature, Token, TraitItemFn, parse_quote};
 
 /// The options of `#[memtrack::instrument(...)]`.
 #[derive(Default)]
@@ -135,6 +135,69 @@ impl Target {
     }
 }
 
+/// What stands in `memtrack::instrument_items! { … }`: a file's items, with the options and the file's documentation
+/// in front of them.
+pub(crate) struct Items {
+    pub(crate) options: Options,
+    pub(crate) items: Vec<Item>,
+}
+
+impl Parse for Items {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let options = settings(input)?;
+        let mut items = Vec::new();
+        while !input.is_empty() {
+            items.push(input.parse().map_err(unreadable)?);
+        }
+        Ok(Self { options, items })
+    }
+}
+
+/// Reads the inner attributes that a file begins with: its documentation, and ours.
+fn settings(input: ParseStream<'_>) -> syn::Result<Options> {
+    let mut options = None;
+    for attribute in input.call(Attribute::parse_inner)? {
+        let name = attribute.path();
+        if name.is_ident("doc") {
+            continue;
+        }
+        if !name.is_ident("instrument") {
+            return Err(syn::Error::new_spanned(name, SETTINGS_HELP));
+        }
+        let read = match &attribute.meta {
+            Meta::Path(_) => Options::default(),
+            _ => attribute.parse_args()?,
+        };
+        if options.replace(read).is_some() {
+            return Err(syn::Error::new_spanned(name, "these settings are given twice: write one of them"));
+        }
+    }
+    Ok(options.unwrap_or_default())
+}
+
+/// The tokens after the inner attributes that a file begins with.
+pub(crate) fn without_settings(tokens: TokenStream) -> TokenStream {
+    let mut rest = tokens.into_iter().peekable();
+    let mut out = Vec::new();
+    while let Some(token) = rest.next() {
+        let hash = matches!(&token, TokenTree::Punct(punct) if punct.as_char() == '#');
+        let bang = matches!(rest.peek(), Some(TokenTree::Punct(punct)) if punct.as_char() == '!');
+        if !hash || !bang {
+            out.push(token);
+            break;
+        }
+        rest.nth(1);
+    }
+    out.into_iter().chain(rest).collect()
+}
+
+const SETTINGS_HELP: &str = "only documentation and memtrack's own settings may stand here, such as \
+                             `#![instrument(guard = \"full\")]`: write other attributes of the file before the macro";
+
+fn unreadable(error: syn::Error) -> syn::Error {
+    syn::Error::new(error.span(), format!("memtrack cannot read this item: {error}"))
+}
+
 /// Reads the item. What only makes sense inside an impl (a method) or a trait (a method without a body) is
 /// tried when it is no item by itself.
 pub(crate) fn target(tokens: &TokenStream) -> syn::Result<Target> {
@@ -155,7 +218,7 @@ fn read(tokens: TokenStream) -> syn::Result<Target> {
     }
     let error =
         error.unwrap_or_else(|| syn::Error::new_spanned(tokens, "memtrack does not know this syntax"));
-    Err(syn::Error::new(error.span(), format!("memtrack cannot read this item: {error}")))
+    Err(unreadable(error))
 }
 
 /// The tokens without invisible groups round single ones, such as a `$block:block` of a macro leaves, which syn

@@ -407,6 +407,43 @@ fn fragments_of_macros_are_read() {
 }
 
 #[test]
+fn a_files_items_are_rewritten_as_one_module() {
+    let file = "//! What the file is.
+        #![instrument(guard = \"full\")]
+        use wdk_sys::ntddk::ExAllocatePool as get;
+        fn f() { get(a, b) }
+        impl Drop for S { fn drop(&mut self) { ExFreePool(p) } }
+        #[memtrack::instrument(guard = \"none\", finish = \"F\")] fn unload() { get(a, b) }
+        #[memtrack::skip] fn g() { get(a, b) }";
+    let text = expand::items(tokens(file)).to_string();
+    assert!(!text.contains("compile_error") && !text.contains("doc ="), "{text}");
+    assert_eq!(text.matches("__private :: allocate").count(), 2, "{text}");
+    assert_eq!(text.matches("__private :: free").count(), 1, "{text}");
+    assert_eq!(text.matches("Guard :: Full").count(), 1, "{text}");
+    assert_eq!(text.matches("Guard :: None").count(), 1, "{text}");
+    assert_eq!(text.matches("Finish :: new").count(), 1, "{text}");
+    let off = fallback::items_off(tokens(file)).to_string();
+    assert!(!off.contains("__private") && off.starts_with("use wdk_sys"), "{off}");
+}
+
+#[test]
+fn mistakes_in_a_file_are_answered_too() {
+    for (file, says) in [
+        ("#![allow(dead_code)] fn f() {}", "write other attributes of the file before the macro"),
+        ("#![instrument(guard = \"head\")] fn f() {}", "there is no guard \"head\""),
+        ("#![instrument(finish = \"F\")] fn f() {}", "on the unload routine itself"),
+        ("#![instrument] #![instrument] fn f() {}", "given twice"),
+        ("fn f() { let = ; }", "memtrack cannot read this item"),
+    ] {
+        let text = expand::items(tokens(file)).to_string();
+        assert_eq!(text.matches("compile_error").count(), 1, "{text}");
+        assert!(text.replace("\\\"", "\"").contains(says), "{file}: {text}");
+        assert!(text.starts_with("fn f ()"), "the items stay: {text}");
+        assert_eq!(fallback::items_off(tokens(file)).to_string(), text);
+    }
+}
+
+#[test]
 fn half_typed_code_comes_back() {
     for item in ["fn f() { foo. }", "fn f() { ExFreePool( }", "impl S { fn f() { let x = } }", "mod m { fn }"]
     {
