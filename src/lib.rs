@@ -36,7 +36,8 @@
 //!
 //! # What is rewritten
 //!
-//! [`instrument`] goes on a module with a body, a function, an impl or a trait. It finds calls of the kernel's
+//! [`instrument`] goes on a module with a body, a function, an impl or a trait, and [`instrument_items!`] round the
+//! items of a file of its own. Both find calls of the kernel's
 //! pool functions by their names, under any path and any binding (`wdk-sys`, `windows-sys`, your own `extern`
 //! block), and puts a question before and a word after each; the call itself, its types and its `unsafe` stay
 //! yours. In a function that carries `#[track_caller]`, the site is the caller's line. A driver's own function

@@ -71,8 +71,8 @@ fn in_this_file(module: &ItemMod) -> syn::Result<()> {
     let Some((_, items)) = &module.content else {
         let message = format!(
             "the body of this module is in another file, which an attribute here cannot see: write \
-             `#[memtrack::instrument]` in that file, on its functions and impls, or give the module a body: \
-             `mod {} {{ … }}`",
+             `memtrack::instrument_items! {{ … }}` round the items of that file, or `#[memtrack::instrument]` there on \
+             its functions and impls, or give the module a body: `mod {} {{ … }}`",
             module.ident
         );
         return Err(syn::Error::new_spanned(&module.ident, message));

@@ -1,0 +1,9 @@
+memtrack::instrument_items! {
+    fn length() -> u32 {
+        "text"
+    }
+}
+
+fn main() {
+    length();
+}

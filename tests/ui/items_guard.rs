@@ -1,0 +1,9 @@
+memtrack::instrument_items! {
+    #![instrument(guard = "head")]
+
+    fn allocate() {}
+}
+
+fn main() {
+    allocate();
+}

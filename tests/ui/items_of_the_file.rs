@@ -1,0 +1,7 @@
+memtrack::instrument_items! {
+    #![allow(dead_code)]
+
+    fn allocate() {}
+}
+
+fn main() {}
