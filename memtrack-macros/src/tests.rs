@@ -353,7 +353,11 @@ fn mistakes_are_answered_with_what_to_write() {
         ("", "use a::b;", "on the module, fn, impl or trait"),
         ("", "extern \"C\" { fn ExFreePool(p: P); }", "an extern block has no pool calls"),
         ("", "mod device;", "write `memtrack::instrument_items! { … }` round the items of that file"),
-        ("", "mod driver { mod ntddk {} mod device; }", "write `memtrack::instrument_items! { … }` round the items of that file"),
+        (
+            "",
+            "mod driver { mod ntddk {} mod device; }",
+            "write `memtrack::instrument_items! { … }` round the items of that file",
+        ),
         ("crate = \"memtrack\"", "fn f() {}", "write `crate = path`"),
         ("", "fn ExFreePool(p: P) { ntddk::ExFreePool(p) }", "on the code that calls it"),
         ("", "m! {}", "cannot see into a macro"),
