@@ -58,15 +58,38 @@
 #![cfg_attr(not(feature = "sim"), doc = "", doc = "[`memtrack_sim`]: https://docs.rs/memtrack-sim")]
 #![no_std]
 
+#[cfg(all(feature = "sim", feature = "wdk"))]
+compile_error!(
+    "memtrack's features `sim` and `wdk` are both on, and a driver reports to one kernel. Let features of the driver's \
+     own choose, one for tests with `memtrack/sim` and one for the driver with `memtrack/wdk`; cargo adds up what \
+     `[dependencies]` and `[dev-dependencies]` ask for"
+);
+
+/// The binding that a feature chose.
+#[cfg(feature = "sim")]
+use memtrack_sim as binding;
+#[cfg(all(feature = "wdk", not(feature = "sim")))]
+use wdk_sys as binding;
+
 // The two conditions below are each other's opposite: on, and everything else.
-#[cfg(all(feature = "sim", not(feature = "off"), any(debug_assertions, not(feature = "release_off"))))]
+#[cfg(all(
+    any(feature = "sim", feature = "wdk"),
+    not(feature = "off"),
+    any(debug_assertions, not(feature = "release_off"))
+))]
 #[path = "on.rs"]
 mod door;
-#[cfg(not(all(feature = "sim", not(feature = "off"), any(debug_assertions, not(feature = "release_off")))))]
+#[cfg(not(all(
+    any(feature = "sim", feature = "wdk"),
+    not(feature = "off"),
+    any(debug_assertions, not(feature = "release_off"))
+)))]
 #[path = "off.rs"]
 mod door;
 
-pub use door::{instrument, instrument_items};
+#[cfg(any(feature = "sim", feature = "wdk"))]
+pub use door::ntddk;
+pub use door::{instrument, instrument_items, record_alloc, record_free};
 pub use memtrack_macros::skip;
 pub use memtrack_rt::{
     BUGCHECK, Figures, Function, Guard, Policy, Pool, Quarantine, Settings, SiteStats, Stats, Tag,
@@ -182,7 +205,24 @@ pub fn sites() -> impl Iterator<Item = SiteStats> {
 pub mod __private {
     pub use memtrack_rt::{Function, Guard, Location};
 
+    #[cfg(any(feature = "sim", feature = "wdk"))]
+    pub use crate::binding::ntddk as binding;
     pub use crate::door::*;
+
+    /// Two that are one function. What an annotated `use` names must be what memtrack's own functions call, or the
+    /// driver would reach another kernel than it says.
+    #[diagnostic::on_unimplemented(
+        message = "memtrack's functions call another binding than this `use` names",
+        label = "not the function that memtrack calls",
+        note = "they call `memtrack_sim::ntddk` with the feature `sim`, `wdk_sys::ntddk` with the feature `wdk`; where \
+                a driver has a binding of its own, write `memtrack::instrument_items!` round the items that call it"
+    )]
+    pub trait Same {}
+
+    #[diagnostic::do_not_recommend]
+    impl<T> Same for (T, T) {}
+
+    pub const fn the_same<P: Same + Copy>(_: P) {}
 
     /// Prints the leak report when it is dropped.
     pub struct Finish(&'static str);
