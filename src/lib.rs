@@ -36,13 +36,21 @@
 //!
 //! # What is rewritten
 //!
-//! [`instrument`] goes on a module with a body, a function, an impl or a trait, and [`instrument_items!`] round the
-//! items of a file of its own. Both find calls of the kernel's
-//! pool functions by their names, under any path and any binding (`wdk-sys`, `windows-sys`, your own `extern`
-//! block), and puts a question before and a word after each; the call itself, its types and its `unsafe` stay
-//! yours. In a function that carries `#[track_caller]`, the site is the caller's line. A driver's own function
-//! named like the kernel's is taken for a wrapper of it: its calls are tracked, its body is not. What is inside
-//! of macro calls, such as `assert!(…)`, is not rewritten.
+//! There are three doors to one runtime; each call goes through one of them.
+//!
+//! - [`instrument`] on a module with a body, a function, an impl or a trait,
+//! - [`instrument_items!`] round the items of a file of its own,
+//! - `memtrack::ntddk` in place of `wdk_sys::ntddk` in a `use`, or [`instrument`] on that `use`.
+//!
+//! The first two find calls of the kernel's pool functions by their names, under any path and any binding (`wdk-sys`,
+//! `windows-sys`, your own `extern` block), and put a question before and a word after each; the call itself, its types
+//! and its `unsafe` stay yours. A driver's own function named like the kernel's is taken for a wrapper of it: its calls
+//! are tracked, its body is not. The third is a module of functions that are tracked already.
+//!
+//! In a function that carries `#[track_caller]`, the site is the caller's line; `#[memtrack::instrument(wrapper)]` marks
+//! one so while memtrack is on. Calls inside of macro calls, such as `assert!(…)`, are found where the tokens read as
+//! code, and otherwise a warning says that one is not tracked. Functions that a driver finds at run time are named to
+//! memtrack by [`record_alloc!`] and [`record_free!`].
 //!
 //! `#[memtrack::skip]`, written so, with memtrack's name, leaves the item or statement that it stands on alone.
 //!
@@ -53,8 +61,10 @@
 //!
 //! # Which kernel
 //!
-//! A feature says where memory comes from and lines go to. `sim` is [`memtrack_sim`], for tests on
-//! any machine. Without one, the attribute tracks nothing and says so in a warning.
+//! A feature says where memory comes from and lines go to, one of two. `sim` is [`memtrack_sim`], for tests on any
+//! machine; `wdk` is Windows's kernel, through `wdk-sys`, where that builds. Without one, the attribute tracks nothing and
+//! says so in a warning. A driver that wants both, at different times, has features of its own that turn on one or the
+//! other.
 #![cfg_attr(not(feature = "sim"), doc = "", doc = "[`memtrack_sim`]: https://docs.rs/memtrack-sim")]
 #![no_std]
 

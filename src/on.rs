@@ -13,17 +13,26 @@ use kernel::Kernel;
 use memtrack_rt::{Arguments, Function, Guard, Location, Settings, SiteStats, Stats, Tracker};
 
 /// Rewrites the pool calls in a module with a body, a function, an impl or a trait, so that each block is known
-/// by the line that allocated it.
+/// by the line that allocated it. On a `use` of `wdk_sys::ntddk`, takes what that brings in from memtrack's own `ntddk`.
 ///
 /// Options: `finish = "Name"`, on the unload routine, calls [`finish`](crate::finish) at every way out of it, after
 /// all its locals are gone; only what its parameters own by value is dropped later.
 /// `guard = "tail"`, `"full"` or `"none"` chooses the [`Guard`] of blocks that are allocated here; without it they
 /// get the driver's, which [`configure`](crate::configure) chooses.
+/// `wrapper`, on a function, adds `#[track_caller]`: its callers' lines are the sites. Not on an `extern "C"` function, on
+/// `Drop::drop` or in a `GlobalAlloc`, which no line of the driver's calls: there, the call's own line is the site.
 /// `crate = path` says under which path this crate knows memtrack, where that is not `::memtrack`.
 ///
-/// An attribute inside of an annotated item adds its options to the outer one's; a call is rewritten once. `use … as` renames count
-/// where the annotated item contains them, so an annotated module sees more of them than an annotated function.
-/// In a function with `#[track_caller]` the site is the caller's line; in a closure there, the closure's own.
+/// An attribute inside of an annotated item adds its options to the outer one's; a call is rewritten once. `use … as`
+/// renames count where the annotated item contains them, so an annotated module sees more of them than an annotated
+/// function. In a function with `#[track_caller]` the site is the caller's line; in a closure there, the closure's own.
+///
+/// The tokens of a macro call are rewritten where they read as code: expressions in a row, statements, or such in braces.
+/// So are the calls that a `macro_rules!` makes, if it stands in annotated code and is not exported; their site is the
+/// line that calls the macro. Macros to which tokens are text or data, such as `stringify!`, `concat!` and `quote!`, get
+/// what the driver wrote, and so does a `macro_rules!` here that takes a call apart, into a name and parentheses. A pool
+/// call that is seen and not rewritten is a deprecation warning at its place, until [`skip`](macro@crate::skip) says that
+/// it is meant so.
 ///
 /// ```
 /// # use memtrack_sim as wdk_sys;
