@@ -87,33 +87,40 @@ fn come_through(file: &Path) -> Seen {
 
 /// What is wrong with `out`, which came of `input`. Where something is refused, that must be said with these words.
 fn wrong(input: TokenStream, out: TokenStream, refused: Option<&str>, may_change: bool) -> Option<String> {
-    if let Err(error) = syn::parse2::<syn::File>(out.clone()) {
-        return Some(format!("the output does not parse: {error}"));
+    if let Some(says) = refused {
+        return wrongly_refused(input, out, says);
     }
-    let difference = difference(input, out.clone());
-    match (refused, difference) {
-        (None, None) => None,
-        (None, Some(_)) if may_change => {
-            let error = error_at_the_end(out)?;
-            Some(format!("refused: {error}"))
-        }
-        (None, Some((was, is))) => Some(format!("`{was}` became `{is}`")),
-        (Some(says), _) => {
-            let error = error_at_the_end(out).unwrap_or_default();
-            (!error.contains(says)).then(|| format!("not refused with \"{says}\": {error}"))
-        }
+    let parsed: syn::File = match syn::parse2(out.clone()) {
+        Ok(parsed) => parsed,
+        Err(error) => return Some(format!("the output does not parse: {error}")),
+    };
+    if let Some(error) = parsed.items.last().and_then(error_of) {
+        return Some(format!("refused: {error}"));
+    }
+    match difference(input, out) {
+        Some((was, is)) if !may_change => Some(format!("`{was}` became `{is}`")),
+        _ => None,
     }
 }
 
-/// The error that memtrack put behind an item, where it did.
-fn error_at_the_end(out: TokenStream) -> Option<String> {
-    let last: syn::File = syn::parse2(out).ok()?;
-    match last.items.last()? {
-        Item::Macro(item) if item.mac.path.is_ident("compile_error") || item.mac.path.segments.len() == 2 => {
-            Some(item.mac.tokens.to_string())
-        }
-        _ => None,
+/// What is wrong with a refusal: it is the item's own tokens, which have been parsed before, and one error.
+fn wrongly_refused(input: TokenStream, out: TokenStream, says: &str) -> Option<String> {
+    let length = input.clone().into_iter().count();
+    let mut added = out.into_iter();
+    let kept = added.by_ref().take(length).collect();
+    if let Some((was, is)) = difference(input, kept) {
+        return Some(format!("refused, and `{was}` became `{is}`"));
     }
+    let error = syn::parse2(added.collect()).ok().and_then(|item| error_of(&item)).unwrap_or_default();
+    (!error.contains(says)).then(|| format!("not refused with \"{says}\" but with \"{error}\""))
+}
+
+/// What memtrack's error says, where the item is one: other crates' have no `::core` in front.
+fn error_of(item: &Item) -> Option<String> {
+    let Item::Macro(item) = item else { return None };
+    let path = &item.mac.path;
+    let ours = path.leading_colon.is_some() && path.segments.last()?.ident == "compile_error";
+    ours.then(|| item.mac.tokens.to_string())
 }
 
 /// With which words the attribute refuses to stand on an item, if it does.
@@ -134,9 +141,11 @@ fn is_elsewhere(module: &ItemMod) -> bool {
     items.iter().any(|item| matches!(item, Item::Mod(module) if is_elsewhere(module)))
 }
 
-/// Where the tokens first differ, but for their spacing, which a parser does not keep.
+/// Where the tokens first differ, but for their spacing, which a parser does not keep, and for what syn writes in
+/// another way: `x.0.1` as `x . 0 . 1`, and the `...` that patterns of edition 2015 have as `..=`.
 fn difference(left: TokenStream, right: TokenStream) -> Option<(String, String)> {
     let (mut left, mut right) = (left.into_iter(), right.into_iter());
+    let mut dots = 0;
     loop {
         let (was, is) = (left.next(), right.next());
         let same = match (&was, &is) {
@@ -149,15 +158,23 @@ fn difference(left: TokenStream, right: TokenStream) -> Option<(String, String)>
                 was.delimiter() == is.delimiter()
             }
             (Some(TokenTree::Ident(was)), Some(TokenTree::Ident(is))) => was == is,
-            (Some(TokenTree::Punct(was)), Some(TokenTree::Punct(is))) => was.as_char() == is.as_char(),
+            (Some(TokenTree::Punct(was)), Some(TokenTree::Punct(is))) => {
+                let ellipsis = dots == 2 && was.as_char() == '.' && is.as_char() == '=';
+                was.as_char() == is.as_char() || ellipsis
+            }
             (Some(TokenTree::Literal(was)), Some(TokenTree::Literal(is))) => {
-                was.to_string() == is.to_string()
+                let (was, is) = (was.to_string(), is.to_string());
+                was == is
+                    || dots == 1
+                        && was == right.by_ref().take(2).fold(is, |is, token| is + &token.to_string())
             }
             _ => false,
         };
         if !same {
             return Some((start(was, left), start(is, right)));
         }
+        let dot = matches!(&was, Some(TokenTree::Punct(punct)) if punct.as_char() == '.');
+        dots = if dot { dots + 1 } else { 0 };
     }
 }
 
