@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::parse::{Parse, ParseStream};
 use syn::{Attribute, Item, ItemMod};
@@ -35,9 +35,10 @@ fn every_source_file_at_hand_comes_through() {
 
     let count = |what: fn(&Seen) -> usize| seen.iter().map(what).sum::<usize>();
     let (items, naming) = (count(|seen| seen.items), count(|seen| usize::from(seen.names_pool)));
-    let unread = count(|seen| usize::from(seen.unread));
+    let (calls, unread) = (count(|seen| seen.calls), count(|seen| usize::from(seen.unread)));
     println!(
-        "{} files of {packages} packages and the workspace, {items} items; {naming} files name a pool function; \
+        "{} files of {packages} packages and the workspace, {items} items; {naming} files name a pool function, \
+         and {calls} calls in them are tracked; \
          {unread} files that syn cannot read",
         files.len(),
     );
@@ -47,7 +48,7 @@ fn every_source_file_at_hand_comes_through() {
         .flat_map(|(file, seen)| seen.failures.iter().map(|failure| format!("{}: {failure}", file.display())))
         .collect();
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
-    assert!(naming > 0, "no file names a pool function, not even this one");
+    assert!(calls > 0, "nothing was rewritten");
     assert!(unread * 50 <= files.len(), "more than one file in fifty cannot be read");
 }
 
@@ -58,6 +59,8 @@ struct Seen {
     /// Whether syn cannot read the file: broken on purpose, of another edition, or newer than syn.
     unread: bool,
     names_pool: bool,
+    /// Calls that are tracked now.
+    calls: usize,
     failures: Vec<String>,
 }
 
@@ -76,16 +79,18 @@ fn come_through(file: &Path) -> Seen {
 
     let rest = || source.items.iter().map(|(_, tokens)| tokens.clone()).collect::<TokenStream>();
     let whole = expand::items(source.docs.into_iter().chain(rest()).collect());
+    let calls = if names_pool { calls(whole.clone()) } else { 0 };
     failures.extend(wrong(rest(), whole, None, may_change).map(|wrong| format!("as a whole: {wrong}")));
     for (place, (item, tokens)) in source.items.iter().enumerate() {
         let out = expand::on(TokenStream::new(), tokens.clone());
         let wrong = wrong(tokens.clone(), out, refusal(item), may_change);
         failures.extend(wrong.map(|wrong| format!("item {place}: {wrong}")));
     }
-    Seen { items: source.items.len(), unread: false, names_pool, failures }
+    Seen { items: source.items.len(), unread: false, names_pool, calls, failures }
 }
 
-/// What is wrong with `out`, which came of `input`. Where something is refused, that must be said with these words.
+/// What is wrong with `out`, which came of `input`: it must be the same tokens, but for what memtrack adds. Where
+/// something is refused, that must be said with these words.
 fn wrong(input: TokenStream, out: TokenStream, refused: Option<&str>, may_change: bool) -> Option<String> {
     if let Some(says) = refused {
         return wrongly_refused(input, out, says);
@@ -97,10 +102,8 @@ fn wrong(input: TokenStream, out: TokenStream, refused: Option<&str>, may_change
     if let Some(error) = parsed.items.last().and_then(error_of) {
         return Some(format!("refused: {error}"));
     }
-    match difference(input, out) {
-        Some((was, is)) if !may_change => Some(format!("`{was}` became `{is}`")),
-        _ => None,
-    }
+    let difference = if may_change { difference(undone(input), undone(out)) } else { difference(input, out) };
+    difference.map(|(was, is)| format!("`{was}` became `{is}`"))
 }
 
 /// What is wrong with a refusal: it is the item's own tokens, which have been parsed before, and one error.
@@ -176,6 +179,86 @@ fn difference(left: TokenStream, right: TokenStream) -> Option<(String, String)>
         let dot = matches!(&was, Some(TokenTree::Punct(punct)) if punct.as_char() == '.');
         dots = if dot { dots + 1 } else { 0 };
     }
+}
+
+/// The tokens without memtrack: its attributes, tracked calls and reports at the end.
+fn undone(tokens: TokenStream) -> TokenStream {
+    let mut out = Vec::new();
+    let mut rest = without_finish(tokens).into_iter().peekable();
+    while let Some(token) = rest.next() {
+        let TokenTree::Group(group) = &token else {
+            if is_punct(&token, '#') && rest.peek().is_some_and(is_ours) {
+                rest.next();
+            } else {
+                out.push(token);
+            }
+            continue;
+        };
+        if let (Some(callee), Some(TokenTree::Group(arguments))) = (tracked(group), rest.peek()) {
+            let behind_location =
+                arguments.stream().into_iter().skip_while(|token| !is_punct(token, ',')).skip(1);
+            out.extend(callee);
+            out.push(Group::new(Delimiter::Parenthesis, undone(behind_location.collect())).into());
+            rest.next();
+        } else {
+            out.push(Group::new(group.delimiter(), undone(group.stream())).into());
+        }
+    }
+    out.into_iter().collect()
+}
+
+/// What is called in `group`, where that is the closure of a tracked call: it stands behind the inner closure's
+/// parameters, and in front of the last parentheses.
+fn tracked(group: &Group) -> Option<Vec<TokenTree>> {
+    let TokenTree::Ident(first) = group.stream().into_iter().nth(1)? else { return None };
+    let TokenTree::Group(body) = group.stream().into_iter().last()? else { return None };
+    if first != "__memtrack_here" {
+        return None;
+    }
+    let TokenTree::Group(passed) = body.stream().into_iter().last()? else { return None };
+    let mut passed: Vec<TokenTree> = passed.stream().into_iter().collect();
+    let mut call = passed.split_off(passed.iter().rposition(|token| is_punct(token, '|'))? + 1);
+    call.truncate(call.iter().rposition(|token| matches!(token, TokenTree::Group(_)))?);
+    Some(call)
+}
+
+/// The tokens of a function's body, without the report at its end.
+fn without_finish(tokens: TokenStream) -> TokenStream {
+    let second = tokens.clone().into_iter().nth(1);
+    if !matches!(second, Some(TokenTree::Ident(ident)) if ident == "__memtrack_finish") {
+        return tokens;
+    }
+    let body = tokens.into_iter().skip_while(|token| !is_punct(token, ';')).skip(1);
+    let mut body = body.collect::<Vec<_>>();
+    if matches!(body.get(1), Some(TokenTree::Ident(ident)) if ident == "__memtrack_result") {
+        body.retain(
+            |token| matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace),
+        );
+        if let Some(TokenTree::Group(inner)) = body.pop() {
+            return inner.stream();
+        }
+    }
+    body.into_iter().collect()
+}
+
+fn is_punct(token: &TokenTree, character: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == character)
+}
+
+/// Whether this is the inside of an attribute of memtrack's.
+fn is_ours(token: &TokenTree) -> bool {
+    let TokenTree::Group(group) = token else { return false };
+    let text = group.stream().to_string();
+    group.delimiter() == Delimiter::Bracket && text.trim_start_matches([':', ' ']).starts_with("memtrack ::")
+}
+
+/// How many calls among the tokens are tracked.
+fn calls(tokens: TokenStream) -> usize {
+    let calls_in = |token| match token {
+        TokenTree::Group(group) => usize::from(tracked(&group).is_some()) + calls(group.stream()),
+        _ => 0,
+    };
+    tokens.into_iter().map(calls_in).sum()
 }
 
 /// A few tokens, for a message.
