@@ -7,6 +7,8 @@ use quote::quote;
 
 use crate::{catalog, expand, fallback, record};
 
+mod every_source;
+
 fn tokens(source: &str) -> TokenStream {
     TokenStream::from_str(source).unwrap_or_else(|error| panic!("{error}: {source}"))
 }
