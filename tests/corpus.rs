@@ -1,0 +1,133 @@
+//! Files in the styles of real drivers: each compiles under strict lints without a new warning, and exactly its calls are
+//! recorded, each at its own line and column. The package `tests/corpus-2021` compiles the same in edition 2021.
+//!
+//! In a file, `/*@*/` stands before each allocation that is recorded: the next thing after it is the site. With memtrack
+//! off, the files run and nothing is recorded.
+#![deny(warnings, unsafe_op_in_unsafe_fn, unused_unsafe, clippy::all, clippy::pedantic)]
+#![allow(
+    missing_docs,
+    clippy::undocumented_unsafe_blocks,
+    reason = "the files stand as they would in a driver"
+)]
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+use memtrack_sim::Machine;
+
+#[path = "corpus/host.rs"]
+mod host;
+
+#[path = "corpus"]
+mod files {
+    pub mod extern_c;
+    pub mod extern_system;
+    pub mod km_api_sys_names;
+    pub mod lazy_link;
+    pub mod wdk_sys_names;
+    pub mod windows_sys_names;
+}
+
+/// What is known when a file has been driven.
+#[derive(Clone, Copy)]
+struct Expected {
+    /// Blocks outstanding.
+    live: u64,
+    /// Frees of blocks that were recorded.
+    frees: u64,
+    /// Frees of others.
+    foreign: u64,
+    unrecorded: u64,
+    violations: u64,
+    /// Blocks that the mock kernel has beside the live and the unrecorded ones.
+    left: u64,
+    /// What memtrack says.
+    says: &'static [&'static str],
+}
+
+impl Expected {
+    const NOTHING: Self =
+        Self { live: 0, frees: 0, foreign: 0, unrecorded: 0, violations: 0, left: 0, says: &[] };
+}
+
+macro_rules! corpus {
+    ($($file:ident { $($field:ident: $value:expr),* })*) => {$(
+        #[test]
+        fn $file() {
+            let source = include_str!(concat!("corpus/", stringify!($file), ".rs"));
+            let expected = Expected { $($field: $value,)* ..Expected::NOTHING };
+            run(concat!(stringify!($file), ".rs"), source, files::$file::drive, &expected);
+        }
+    )*};
+}
+
+corpus! {
+    extern_c { live: 1, frees: 2 }
+    extern_system { live: 2, frees: 4 }
+    km_api_sys_names { live: 1, frees: 1 }
+    lazy_link { live: 1, frees: 3 }
+    wdk_sys_names { live: 3, frees: 6 }
+    windows_sys_names { live: 1, frees: 2 }
+}
+
+/// Where the marks say that an allocation stands: at the next thing after each.
+fn marked(source: &str) -> BTreeSet<(usize, usize)> {
+    let mark = "/*@*/";
+    let after = source.match_indices(mark).map(|(place, _)| &source[place + mark.len()..]);
+    let before = after.map(|rest| &source[..source.len() - rest.trim_start().len()]);
+    before
+        .map(|before| {
+            (before.matches('\n').count() + 1, before.len() - before.rfind('\n').map_or(0, |end| end + 1) + 1)
+        })
+        .collect()
+}
+
+/// Boots a machine, drives the file, and compares.
+fn run(file: &str, source: &str, drive: fn(), expected: &Expected) {
+    let machine = Machine::boot();
+    host::begin();
+    drive();
+    memtrack::check();
+    let stats = memtrack::stats();
+    let sites: Vec<_> = memtrack::sites().collect();
+    let at_the_end = memtrack::finish(file);
+
+    let mut wrong = Vec::new();
+    let mut compare = |what: &str, expected: &dyn Debug, found: &dyn Debug| {
+        let (expected, found) = (format!("{expected:?}"), format!("{found:?}"));
+        if expected != found {
+            wrong.push(format!("{what}: expected {expected}, found {found}"));
+        }
+    };
+    let left = expected.live + expected.unrecorded + expected.left;
+    compare("blocks that the kernel has", &left, &host::blocks());
+    if cfg!(any(feature = "off", all(feature = "release_off", not(debug_assertions)))) {
+        compare("sites", &0, &sites.len());
+        compare("stats", &memtrack::Stats::default(), &stats);
+        compare("stats at the end", &memtrack::Stats::default(), &at_the_end);
+        compare("lines", &0, &machine.output().len());
+    } else {
+        let marked = marked(source);
+        let found: BTreeSet<_> =
+            sites.iter().map(|site| (site.line as usize, site.column as usize)).collect();
+        let elsewhere: Vec<_> = sites.iter().filter(|site| !site.file.ends_with(file)).collect();
+        let none = BTreeSet::<(usize, usize)>::new();
+        compare("marks without a site", &none, &marked.difference(&found).collect::<BTreeSet<_>>());
+        compare("sites without a mark", &none, &found.difference(&marked).collect::<BTreeSet<_>>());
+        compare("sites in other files", &[(); 0], &elsewhere);
+        let total = stats.nonpaged.total_blocks + stats.paged.total_blocks;
+        compare("live blocks", &expected.live, &stats.curr_blocks());
+        compare("frees", &expected.frees, &(total - stats.curr_blocks() - stats.vanished_blocks));
+        compare("vanished blocks", &0, &stats.vanished_blocks);
+        compare("foreign frees", &expected.foreign, &stats.foreign_frees);
+        compare("unrecorded blocks", &expected.unrecorded, &stats.unrecorded_blocks);
+        compare("violations", &expected.violations, &at_the_end.violations);
+        compare("leaks", &expected.live, &at_the_end.curr_blocks());
+        let output = machine.output().join("\n");
+        for words in expected.says {
+            compare(words, &true, &output.contains(words));
+        }
+    }
+    let said = machine.output().join("\n  ");
+    assert!(wrong.is_empty(), "{file}:\n  {}\nsites: {sites:#?}\noutput:\n  {said}", wrong.join("\n  "));
+}
