@@ -20,10 +20,20 @@ mod host;
 
 #[path = "corpus"]
 mod files {
+    pub mod allocator_trait;
+    pub mod byte_pointers;
+    pub mod cfg_arms;
+    pub mod closures;
     pub mod extern_c;
     pub mod extern_system;
+    pub mod function_table;
+    pub mod global_alloc;
     pub mod km_api_sys_names;
     pub mod lazy_link;
+    pub mod pool_types;
+    pub mod raii_generic;
+    pub mod safe_wrappers;
+    pub mod small_numbers;
     pub mod wdk_sys_names;
     pub mod windows_sys_names;
 }
@@ -62,10 +72,20 @@ macro_rules! corpus {
 }
 
 corpus! {
+    allocator_trait { live: 1, frees: 3 }
+    byte_pointers { live: 1, frees: 4 }
+    cfg_arms { live: 1, frees: 2 }
+    closures { live: 1, frees: 5 }
     extern_c { live: 1, frees: 2 }
     extern_system { live: 2, frees: 4 }
+    function_table { live: 1, frees: 2 }
+    global_alloc { live: 1, frees: 3 }
     km_api_sys_names { live: 1, frees: 1 }
     lazy_link { live: 1, frees: 3 }
+    pool_types { live: 2, frees: 3, says: &["NonPaged 1 block 32 bytes; Paged 1 block 64 bytes"] }
+    raii_generic { live: 2, frees: 4 }
+    safe_wrappers { live: 2, frees: 3 }
+    small_numbers { live: 2, frees: 2 }
     wdk_sys_names { live: 3, frees: 6 }
     windows_sys_names { live: 1, frees: 2 }
 }
@@ -128,6 +148,7 @@ fn run(file: &str, source: &str, drive: fn(), expected: &Expected) {
             compare(words, &true, &output.contains(words));
         }
     }
-    let said = machine.output().join("\n  ");
-    assert!(wrong.is_empty(), "{file}:\n  {}\nsites: {sites:#?}\noutput:\n  {said}", wrong.join("\n  "));
+    let sites = sites.iter().map(|site| format!("{}:{} {}", site.line, site.column, site.function));
+    let [wrong, sites, said] = [wrong, sites.collect(), machine.output()].map(|lines| lines.join("\n  "));
+    assert!(wrong.is_empty(), "{file}:\n  {wrong}\nsites:\n  {sites}\noutput:\n  {said}");
 }

@@ -7,7 +7,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 static LIVE: LazyLock<Mutex<HashMap<usize, Layout>>> = LazyLock::new(Mutex::default);
 
 /// More than this is refused.
-const LARGEST: usize = 1 << 20;
+const LARGEST: usize = 12 << 10;
 
 fn live() -> MutexGuard<'static, HashMap<usize, Layout>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
