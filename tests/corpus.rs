@@ -21,19 +21,29 @@ mod host;
 #[path = "corpus"]
 mod files {
     pub mod allocator_trait;
+    pub mod async_const;
     pub mod byte_pointers;
     pub mod cfg_arms;
     pub mod closures;
+    pub mod entry_unload;
     pub mod extern_c;
     pub mod extern_system;
     pub mod function_table;
     pub mod global_alloc;
+    pub mod guards;
+    pub mod inferred_arguments;
     pub mod km_api_sys_names;
     pub mod lazy_link;
+    pub mod nested_modules;
     pub mod pool_types;
     pub mod raii_generic;
     pub mod safe_wrappers;
+    pub mod skipped;
     pub mod small_numbers;
+    pub mod statement_blocks;
+    pub mod track_caller;
+    pub mod trait_defaults;
+    pub mod trap_names;
     pub mod wdk_sys_names;
     pub mod windows_sys_names;
 }
@@ -73,19 +83,29 @@ macro_rules! corpus {
 
 corpus! {
     allocator_trait { live: 1, frees: 3 }
+    async_const { live: 1, frees: 5 }
     byte_pointers { live: 1, frees: 4 }
     cfg_arms { live: 1, frees: 2 }
     closures { live: 1, frees: 5 }
+    entry_unload { live: 3, frees: 1, left: 1, says: &["leaked 1 block 77 bytes at 1 of 3 sites"] }
     extern_c { live: 1, frees: 2 }
     extern_system { live: 2, frees: 4 }
     function_table { live: 1, frees: 2 }
     global_alloc { live: 1, frees: 3 }
+    guards { live: 1, frees: 2, violations: 1, says: &["underrun 1 byte left of a 11-byte block"] }
+    inferred_arguments { live: 1, frees: 2 }
     km_api_sys_names { live: 1, frees: 1 }
     lazy_link { live: 1, frees: 3 }
+    nested_modules { live: 1, frees: 4 }
     pool_types { live: 2, frees: 3, says: &["NonPaged 1 block 32 bytes; Paged 1 block 64 bytes"] }
     raii_generic { live: 2, frees: 4 }
     safe_wrappers { live: 2, frees: 3 }
+    skipped { live: 1, frees: 2, foreign: 1 }
     small_numbers { live: 2, frees: 2 }
+    statement_blocks { live: 1, frees: 7 }
+    track_caller { live: 1, frees: 3 }
+    trait_defaults { live: 1, frees: 6 }
+    trap_names { live: 1, frees: 2 }
     wdk_sys_names { live: 3, frees: 6 }
     windows_sys_names { live: 1, frees: 2 }
 }
