@@ -37,7 +37,7 @@ memtrack::instrument_items! {
             let copy = { /*@*/ExAllocatePool2(0x40, text.len(), TAG) } as *mut u8;
             copy.copy_from_nonoverlapping(text.as_ptr(), text.len());
             let first = if text.is_empty() { None } else { Some(copy.read()) };
-            { ExFreePool(copy.cast()) }
+            ExFreePool(copy.cast());
             first
         }
     }
