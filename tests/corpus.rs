@@ -25,6 +25,7 @@ mod files {
     pub mod async_const;
     pub mod byte_pointers;
     pub mod cfg_arms;
+    pub mod class_macros;
     pub mod closures;
     pub mod entry_unload;
     pub mod extended;
@@ -34,12 +35,15 @@ mod files {
     pub mod global_alloc;
     pub mod guards;
     pub mod inferred_arguments;
+    pub mod inline_functions;
+    pub mod kernel_object;
     pub mod km_api_sys_names;
     pub mod labelled;
     pub mod lazy_link;
     pub mod linked_list;
     pub mod lookaside;
     pub mod nested_modules;
+    pub mod old_unsafe_fns;
     pub mod option_results;
     pub mod pool_types;
     pub mod quotas;
@@ -99,6 +103,7 @@ corpus! {
     async_const { live: 1, frees: 5 }
     byte_pointers { live: 1, frees: 4 }
     cfg_arms { live: 1, frees: 2 }
+    class_macros { live: 1, frees: 2 }
     closures { live: 1, frees: 5 }
     entry_unload { live: 3, frees: 1, left: 1, says: &["leaked 1 block 77 bytes at 1 of 3 sites"] }
     extended { live: 3, frees: 3 }
@@ -108,12 +113,15 @@ corpus! {
     global_alloc { live: 1, frees: 3 }
     guards { live: 1, frees: 2, violations: 1, says: &["underrun 1 byte left of a 11-byte block"] }
     inferred_arguments { live: 1, frees: 2 }
+    inline_functions { live: 1, frees: 3 }
+    kernel_object { live: 1, frees: 2 }
     km_api_sys_names { live: 1, frees: 1 }
     labelled { live: 2, frees: 6 }
     lazy_link { live: 1, frees: 3 }
     linked_list { live: 1, frees: 7 }
     lookaside { live: 1, frees: 3 }
     nested_modules { live: 1, frees: 4 }
+    old_unsafe_fns { live: 1, frees: 5 }
     option_results { live: 3, frees: 2, foreign: 1, unrecorded: 2 }
     pool_types { live: 2, frees: 3, says: &["NonPaged 1 block 32 bytes; Paged 1 block 64 bytes"] }
     quotas { live: 1, frees: 5 }
