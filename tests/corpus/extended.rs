@@ -5,14 +5,12 @@ mod wdk_sys {
     use core::ffi::c_void;
 
     /// Its type, in eight bits, and what belongs to it.
-    #[derive(Clone, Copy)]
     #[repr(C)]
     pub struct POOL_EXTENDED_PARAMETER {
         pub kind: u64,
         pub value: POOL_EXTENDED_VALUE,
     }
 
-    #[derive(Clone, Copy)]
     #[repr(C)]
     pub union POOL_EXTENDED_VALUE {
         pub Reserved: u64,

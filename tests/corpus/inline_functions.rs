@@ -5,18 +5,17 @@
 mod ntoskrnl {
     pub type PVOID = *mut core::ffi::c_void;
     pub type POOL_TYPE = i32;
-    pub type EX_POOL_PRIORITY = i32;
 
     pub unsafe extern "C" fn ExAllocatePoolWithTag(_: POOL_TYPE, bytes: usize, _: u32) -> PVOID {
         crate::host::allocate(bytes)
     }
     pub unsafe extern "C" fn ExAllocatePoolWithTagPriority(
-        pool: POOL_TYPE,
+        _: POOL_TYPE,
         bytes: usize,
-        tag: u32,
-        _: EX_POOL_PRIORITY,
+        _: u32,
+        _: i32,
     ) -> PVOID {
-        unsafe { ExAllocatePoolWithTag(pool, bytes, tag) }
+        crate::host::allocate(bytes)
     }
     pub unsafe extern "C" fn ExFreePoolWithTag(block: PVOID, _: u32) {
         crate::host::release(block);
@@ -28,7 +27,6 @@ memtrack::instrument_items! {
     mod wdm {
         use super::ntoskrnl::*;
 
-        #[inline]
         pub unsafe fn ExAllocatePoolZero(pool: POOL_TYPE, bytes: usize, tag: u32) -> PVOID {
             let allocation = unsafe { ExAllocatePoolWithTag(pool, bytes, tag) };
             if !allocation.is_null() {
@@ -37,18 +35,11 @@ memtrack::instrument_items! {
             allocation
         }
 
-        #[inline]
         pub unsafe fn ExAllocatePoolUninitialized(pool: POOL_TYPE, bytes: usize, tag: u32) -> PVOID {
             unsafe { ExAllocatePoolWithTag(pool, bytes, tag) }
         }
 
-        #[inline]
-        pub unsafe fn ExAllocatePoolPriorityZero(
-            pool: POOL_TYPE,
-            bytes: usize,
-            tag: u32,
-            priority: EX_POOL_PRIORITY,
-        ) -> PVOID {
+        pub unsafe fn ExAllocatePoolPriorityZero(pool: POOL_TYPE, bytes: usize, tag: u32, priority: i32) -> PVOID {
             let allocation = unsafe { ExAllocatePoolWithTagPriority(pool, bytes, tag, priority) };
             if !allocation.is_null() {
                 unsafe { allocation.write_bytes(0, bytes) };
@@ -56,7 +47,6 @@ memtrack::instrument_items! {
             allocation
         }
 
-        #[inline]
         pub unsafe fn ExFreePool(block: PVOID) {
             unsafe { ExFreePoolWithTag(block, 0) }
         }
@@ -65,10 +55,8 @@ memtrack::instrument_items! {
     use wdm::{ExAllocatePoolPriorityZero, ExAllocatePoolUninitialized, ExAllocatePoolZero, ExFreePool};
 
     const TAG: u32 = u32::from_le_bytes(*b"Stat");
-    const LOW_PRIORITY: ntoskrnl::EX_POOL_PRIORITY = 0;
 
     #[derive(Clone, Copy, Debug, PartialEq)]
-    #[repr(C)]
     struct Counters {
         reads: u64,
         writes: u64,
@@ -83,7 +71,7 @@ memtrack::instrument_items! {
     impl Volume {
         fn mount() -> Option<Self> {
             let counters = unsafe { /*@*/ExAllocatePoolZero(512, size_of::<Counters>(), TAG) };
-            let slow = unsafe { /*@*/ExAllocatePoolPriorityZero(1, size_of::<[u64; 32]>(), TAG, LOW_PRIORITY) };
+            let slow = unsafe { /*@*/ExAllocatePoolPriorityZero(1, size_of::<[u64; 32]>(), TAG, 0) };
             (!counters.is_null()).then(|| Self { counters: counters.cast(), slow: slow.cast() })
         }
 

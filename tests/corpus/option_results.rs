@@ -11,7 +11,6 @@ mod bindings {
     use super::{NonNull, Status};
     use core::ffi::c_void;
 
-    #[derive(Clone, Copy, Debug, PartialEq)]
     pub struct Refused;
 
     pub unsafe fn ExAllocatePool2(_: u64, bytes: usize, _: u32) -> Option<NonNull<u8>> {
@@ -50,18 +49,15 @@ mod stack {
         }
     }
 
-    /// One device, and the one below it.
     pub struct Attached {
         below: Option<NonNull<Attached>>,
         extension: NonNull<c_void>,
         id: usize,
     }
 
-    pub unsafe fn attach(
-        below: Option<NonNull<Attached>>,
-        id: usize,
-        extension: usize,
-    ) -> Result<NonNull<Attached>, Status> {
+    pub type Device = NonNull<Attached>;
+
+    pub unsafe fn attach(below: Option<Device>, id: usize, extension: usize) -> Result<Device, Status> {
         unsafe {
             let extension: NonNull<c_void> = /*@*/ExAllocatePoolZero(512, extension, TAG)?;
             let device = NonNull::new(/*@*/ ExAllocatePoolWithTag(512, size_of::<Attached>(), TAG))
@@ -72,12 +68,12 @@ mod stack {
         }
     }
 
-    pub unsafe fn detach(device: NonNull<Attached>) -> Result<Option<NonNull<Attached>>, Status> {
+    pub unsafe fn detach(device: Device) -> Result<Option<Device>, Status> {
         unsafe {
             let Attached { below, extension, .. } = device.read();
-            match ExFreePoolWithTag(Some(extension), TAG) {
-                0 => {}
-                status => return Err(status),
+            let status = ExFreePoolWithTag(Some(extension), TAG);
+            if status < 0 {
+                return Err(status);
             }
             ExFreePool(device.cast());
             Ok(below)
@@ -85,7 +81,7 @@ mod stack {
     }
 
     /// The identifiers of all devices from here down.
-    pub unsafe fn path(mut device: NonNull<Attached>) -> Option<(NonNull<usize>, usize)> {
+    pub unsafe fn path(mut device: Device) -> Option<(NonNull<usize>, usize)> {
         let ids = unsafe {
             /*@*/
             ExAllocatePool2(0x100, size_of::<[usize; 8]>(), TAG)?
