@@ -373,7 +373,6 @@ fn finish(krate: &Path, name: &LitStr, signature: &Signature, block: &mut Block)
     // edition 2024 they would not. A body that only ever returns or loops never comes to it.
     let whole: Option<Block> = parsed(quote_spanned! {hidden=> {
         let __memtrack_result: #ty = {};
-        #[allow(unreachable_code, clippy::needless_return)]
         return __memtrack_result;
     }});
     let nameable = !matches!(&signature.output, ReturnType::Type(_, ty) if is_unnameable(ty));
