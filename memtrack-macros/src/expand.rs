@@ -20,13 +20,14 @@
 
 use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::parse::Parse;
-use syn::token::{Brace, Paren};
+use syn::token::{Brace, Paren, Semi};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    Arm, Attribute, Block, Expr, ExprCall, ExprClosure, ExprConst, ExprParen, FnArg, ImplItem, ImplItemFn,
-    ImplItemMacro, Item, ItemFn, ItemMod, LitStr, Local, Macro, Meta, Pat, Path, ReturnType, Signature, Stmt,
-    TraitItem, TraitItemFn, TraitItemMacro, Type, parse_quote,
+    Arm, Attribute, Block, Expr, ExprCall, ExprClosure, ExprConst, ExprField, ExprMatch, ExprParen, FnArg,
+    ImplItem, ImplItemFn, ImplItemMacro, Item, ItemFn, ItemMod, LitStr, Local, Macro, Member, Meta, Pat,
+    Path, ReturnType, Signature, Stmt, StmtMacro, TraitItem, TraitItemFn, TraitItemMacro, Type, parse_quote,
 };
 
 use crate::catalog::{self, Does, Function};
@@ -81,11 +82,10 @@ pub(crate) fn call(
     guard: Option<Guard>,
     call: &ExprCall,
     function: &'static Function,
-    start: Span,
-) -> Option<ExprCall> {
+) -> Option<Expr> {
     let names = Names::empty(&krate);
     Rewrite::new(&Options { krate: Some(krate), guard, ..Options::default() }, names)
-        .wrap(call, function, start)
+        .rewritten(call, function)
 }
 
 pub(crate) struct Rewrite {
@@ -196,8 +196,11 @@ impl Rewrite {
         self.has_no_caller = is_wrapper(attributes) && checks::without_caller(signature).is_some();
         self.names.enter();
         for input in &signature.inputs {
-            if let FnArg::Typed(input) = input {
-                self.names.add_pattern(&input.pat);
+            match input {
+                // May be a closure, which cannot be called from another one.
+                FnArg::Typed(input) if is_generic(&input.ty, signature) => self.names.add_other(&input.pat),
+                FnArg::Typed(input) => self.names.add_pattern(&input.pat),
+                FnArg::Receiver(_) => {}
             }
         }
         self.visit_block_mut(block);
@@ -231,17 +234,40 @@ impl Rewrite {
         if self.constant {
             return None;
         }
-        let Expr::Path(callee) = unwrapped(&call.func) else { return None };
-        let function = self.names.resolve(&callee.path, call.args.len())?;
-        let tracked = if self.within_macro {
-            self.recorded(call, function)
-        } else {
-            self.wrap(call, function, start(&call.func)).map(Expr::Call)
-        };
+        let function = self.called(call)?;
+        let tracked =
+            if self.within_macro { self.recorded(call, function) } else { self.rewritten(call, function) };
         if tracked.is_none() {
             self.missed.push(start(&call.func));
         }
         tracked
+    }
+
+    /// The pool function that is called, by its path or as a field of that name.
+    fn called(&self, call: &ExprCall) -> Option<&'static Function> {
+        match unwrapped(&call.func) {
+            Expr::Path(callee) => self.names.resolve(&callee.path, call.args.len()),
+            Expr::Field(ExprField { member: Member::Named(name), .. }) => {
+                catalog::find(&name.unraw().to_string())
+                    .filter(|function| function.arguments == call.args.len())
+            }
+            _ => None,
+        }
+    }
+
+    /// The tracked form of a call of `function`, whatever it is called by.
+    fn rewritten(&self, call: &ExprCall, function: &'static Function) -> Option<Expr> {
+        let start = start(&call.func);
+        if is_place(&call.func) {
+            return self.wrap(call, function, start).map(Expr::Call);
+        }
+        // What finds the function is done once, and first, as in any call.
+        let found = format_ident!("{PREFIX}callee", span = Span::mixed_site().located_at(start));
+        let bare = ExprCall { func: Box::new(parse_quote!(#found)), ..call.clone() };
+        let tracked = self.wrap(&bare, function, start)?;
+        let mut whole: ExprMatch = parse_quote!(match () { #found => #tracked });
+        *whole.expr = unwrapped(&call.func).clone();
+        Some(Expr::Match(whole))
     }
 
     /// The guard of what is allocated here, with a comma.
@@ -340,6 +366,17 @@ pub(crate) fn unwrapped(expression: &Expr) -> &Expr {
     }
 }
 
+/// Whether reading this expression does nothing, so that it may be read late, or twice.
+fn is_place(expression: &Expr) -> bool {
+    match expression {
+        Expr::Path(_) => true,
+        Expr::Paren(inner) => is_place(&inner.expr),
+        Expr::Group(inner) => is_place(&inner.expr),
+        Expr::Field(inner) => is_place(&inner.base),
+        _ => false,
+    }
+}
+
 /// Where the compiler says that a call of `callee` stands: at its first token.
 pub(crate) fn start(callee: &Expr) -> Span {
     fn first(tokens: TokenStream) -> Option<Span> {
@@ -365,30 +402,38 @@ fn finish(krate: &Path, name: &LitStr, signature: &Signature, block: &mut Block)
     let krate = respanned(krate, hidden);
     let guard: Option<Stmt> =
         parsed(quote_spanned!(hidden=> let __memtrack_finish = #krate::__private::Finish::new(#name);));
-    let ty = match &signature.output {
-        ReturnType::Default => quote_spanned!(hidden=> ()),
-        ReturnType::Type(_, ty) => ty.to_token_stream(),
-    };
-    // A result of its own: the temporaries of the body's last expression go before the report, which before
-    // edition 2024 they would not. A body that only ever returns or loops never comes to it.
+    // The temporaries of the body's last expression go before the report, which before edition 2024 they would not.
+    match &signature.output {
+        ReturnType::Default => end_in_semicolon(&mut block.stmts, hidden),
+        ReturnType::Type(_, ty) if !is_unnameable(ty) => end_in_result(&mut block.stmts, ty, hidden),
+        ReturnType::Type(..) => {}
+    }
+    block.stmts.splice(0..0, guard);
+}
+
+/// Makes a statement of the last expression.
+fn end_in_semicolon(body: &mut [Stmt], hidden: Span) {
+    match body.last_mut() {
+        Some(Stmt::Expr(_, semicolon @ None)) => *semicolon = Some(Semi(hidden)),
+        Some(Stmt::Macro(StmtMacro { semi_token: semicolon @ None, .. })) => *semicolon = Some(Semi(hidden)),
+        _ => {}
+    }
+}
+
+/// Gives the body a result of its own. A body that only ever returns or loops never comes to it.
+fn end_in_result(body: &mut Vec<Stmt>, ty: &Type, hidden: Span) {
     let whole: Option<Block> = parsed(quote_spanned! {hidden=> {
         let __memtrack_result: #ty = {};
+        #[allow(unreachable_code, clippy::needless_return)]
         return __memtrack_result;
     }});
-    let nameable = !matches!(&signature.output, ReturnType::Type(_, ty) if is_unnameable(ty));
-    let body = std::mem::take(&mut block.stmts);
-    block.stmts = match whole {
-        Some(mut whole) if nameable => {
-            if let Some(Stmt::Local(Local { init: Some(init), .. })) = whole.stmts.first_mut() {
-                if let Expr::Block(inner) = init.expr.as_mut() {
-                    inner.block.stmts = body;
-                }
-            }
-            whole.stmts
+    let Some(mut whole) = whole else { return };
+    if let Some(Stmt::Local(Local { init: Some(init), .. })) = whole.stmts.first_mut() {
+        if let Expr::Block(inner) = init.expr.as_mut() {
+            inner.block.stmts = std::mem::take(body);
         }
-        _ => body,
-    };
-    block.stmts.splice(0..0, guard);
+    }
+    *body = whole.stmts;
 }
 
 /// Whether a local cannot have this type written on it, as far as can be seen.
@@ -484,7 +529,13 @@ impl VisitMut for Rewrite {
         if !self.skips(&mut local.attrs) {
             visit_mut::visit_local_mut(self, local);
         }
-        self.names.add_pattern(&local.pat);
+        // A closure's body is rewritten, so its calls are not.
+        match &local.init {
+            Some(init) if matches!(unwrapped(&init.expr), Expr::Closure(_)) => {
+                self.names.add_other(&local.pat)
+            }
+            _ => self.names.add_pattern(&local.pat),
+        }
     }
 
     fn visit_block_mut(&mut self, block: &mut Block) {
@@ -597,6 +648,18 @@ impl VisitMut for Rewrite {
     fn visit_path_mut(&mut self, _: &mut Path) {}
     fn visit_attribute_mut(&mut self, _: &mut Attribute) {}
     fn visit_generics_mut(&mut self, _: &mut syn::Generics) {}
+}
+
+/// Whether a parameter of this type may be of any.
+fn is_generic(ty: &Type, signature: &Signature) -> bool {
+    match ty {
+        Type::ImplTrait(_) | Type::TraitObject(_) => true,
+        Type::Path(ty) => {
+            signature.generics.type_params().any(|parameter| ty.path.is_ident(&parameter.ident))
+        }
+        Type::Reference(reference) => is_generic(&reference.elem, signature),
+        _ => false,
+    }
 }
 
 /// Whether a function has its caller's lines.

@@ -311,16 +311,25 @@ impl Names {
     /// Brings what `pattern` binds into scope. A binding that is named like a pool function is a pool function
     /// found at run time, so only renames are hidden by it.
     pub(crate) fn add_pattern(&mut self, pattern: &Pat) {
-        struct Bindings<'a>(&'a mut Names);
+        self.add_bindings(pattern, by_name);
+    }
+
+    /// Brings what `pattern` binds into scope, none of which is a pool function.
+    pub(crate) fn add_other(&mut self, pattern: &Pat) {
+        self.add_bindings(pattern, |name| (name.unraw().to_string(), Meaning::Other));
+    }
+
+    fn add_bindings(&mut self, pattern: &Pat, meaning: fn(&Ident) -> (String, Meaning)) {
+        struct Bindings<'a>(&'a mut Names, fn(&Ident) -> (String, Meaning));
         impl Visit<'_> for Bindings<'_> {
             fn visit_pat_ident(&mut self, pattern: &PatIdent) {
-                let (name, meaning) = by_name(&pattern.ident);
+                let (name, meaning) = (self.1)(&pattern.ident);
                 self.0.locals.push(Local::Name(name, meaning));
                 visit::visit_pat_ident(self, pattern);
             }
             fn visit_expr(&mut self, _: &Expr) {}
         }
-        Bindings(self).visit_pat(pattern);
+        Bindings(self, meaning).visit_pat(pattern);
     }
 }
 

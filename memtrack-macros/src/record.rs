@@ -1,13 +1,13 @@
 //! `record_alloc!` and `record_free!`: calls of which the driver says itself which pool function they are.
 
-use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote};
+use proc_macro2::TokenStream;
+use quote::quote;
 use syn::parse::{Parse, ParseStream, Parser};
-use syn::{Expr, ExprCall, ExprMatch, Ident, Path, Token, parse_quote};
+use syn::{Expr, ExprCall, Ident, Path, Token};
 
 use crate::catalog::{self, Does, Function};
 use crate::expand;
-use crate::fallback::{self, PREFIX};
+use crate::fallback;
 use crate::parse::{Guard, Options};
 
 /// What stands in `record_alloc!(ExAllocatePool2, (routines.allocate)(flags, bytes, TAG))`.
@@ -22,18 +22,7 @@ struct Record {
 pub(crate) fn on(does: Does, tokens: TokenStream) -> TokenStream {
     give(does, tokens, |record| {
         let Record { function, call, krate, guard } = record;
-        if is_place(&call.func) {
-            return tracked(krate, guard, &call, function, expand::start(&call.func));
-        }
-        // What finds the function is done once, and first, as in any call.
-        let callee = expand::unwrapped(&call.func).clone();
-        let start = expand::start(&call.func);
-        let found = format_ident!("{PREFIX}callee", span = Span::mixed_site().located_at(start));
-        let call = ExprCall { func: Box::new(parse_quote!(#found)), ..call };
-        let tracked = tracked(krate, guard, &call, function, start);
-        let mut whole: ExprMatch = parse_quote!(match () { #found => #tracked });
-        *whole.expr = callee;
-        quote!(#whole)
+        expand::call(krate, guard, &call, function).map_or_else(|| quote!(#call), |tracked| quote!(#tracked))
     })
 }
 
@@ -48,18 +37,6 @@ pub(crate) fn idle(does: Does, tokens: TokenStream) -> TokenStream {
         let warning = fallback::idle_warning();
         quote!({ #warning #call })
     })
-}
-
-/// The call, tracked, with its site at `start`.
-fn tracked(
-    krate: Path,
-    guard: Option<Guard>,
-    call: &ExprCall,
-    function: &'static Function,
-    start: Span,
-) -> TokenStream {
-    expand::call(krate, guard, call, function, start)
-        .map_or_else(|| quote!(#call), |tracked| quote!(#tracked))
 }
 
 /// Gives what `made` makes of the record, or an error and the call that it stands on, as far as there is one.
@@ -150,16 +127,5 @@ fn help(does: Does) -> &'static str {
             "write `memtrack::record_free!(ExFreePoolWithTag, (routines.free)(block, tag))`: the kernel's name of the \
              function, and the call, with `unsafe` round the macro"
         }
-    }
-}
-
-/// Whether reading this expression does nothing, so that it may be read late, or twice.
-fn is_place(expression: &Expr) -> bool {
-    match expression {
-        Expr::Path(_) => true,
-        Expr::Paren(inner) => is_place(&inner.expr),
-        Expr::Group(inner) => is_place(&inner.expr),
-        Expr::Field(inner) => is_place(&inner.base),
-        _ => false,
     }
 }

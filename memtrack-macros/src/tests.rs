@@ -153,6 +153,11 @@ fn what_only_looks_like_a_pool_call_stays() {
         "mod m { memtrack::instrument_items! { fn f() { ExFreePool(p) } } }",
         "mod m { macro_rules! m { ($a:ident) => { fn ExFreePool($a: P) {} stringify!(ExFreePool($a)) } } }",
         "const fn f() { m!(ExFreePool(p)) }",
+        "fn f() { (self.ExFreePool)(p, q); (x.y)(p) }",
+        "fn f() { let mut ExFreePool = |p| { n += 1; }; ExFreePool(p) }",
+        "fn f<F: FnOnce(P)>(ExFreePool: F, p: P) { ExFreePool(p) }",
+        "fn f(ExFreePool: &mut impl FnMut(P), p: P) { ExFreePool(p) }",
+        "fn f(ExFreePool: &mut dyn FnMut(P), p: P) { ExFreePool(p) }",
         "mod m { extern \"C\" { fn ExFreePool(p: P); } }",
         "mod m { use a::ExFreePool; pub use b::*; }",
         "mod m { type ExAllocatePool = u8; }",
@@ -210,6 +215,8 @@ fn calls_are_found_wherever_code_runs() {
         "fn f() { [ExFreePool(p); 2] }",
         "const fn f() { || ExFreePool(p) }",
         "fn f() { r#ExFreePool(p) }",
+        "fn f() { (self.ExFreePool)(p) }",
+        "fn f() { (table(x).inner.ExFreePool)(p) }",
         "fn f() { ntddk::r#ExFreePool(p) }",
     ] {
         assert_eq!(tracked(item), ["ExFreePool"], "{item}");
@@ -243,6 +250,7 @@ fn calls_in_macro_calls_are_recorded_where_the_tokens_read_as_code() {
         "assert!(x, \"{}\", ExFreePool(p));",
         "assert_eq!(ExFreePool(p), q);",
         "println!(\"{}\", unsafe { ExFreePool(p) });",
+        "m!(unsafe { ExFreePool(p) }, x);",
     ] {
         let item = format!("fn f() {{ {call} }}");
         let expected = item.replace("ExFreePool(p)", RECORDED);
@@ -250,6 +258,9 @@ fn calls_in_macro_calls_are_recorded_where_the_tokens_read_as_code() {
     }
     let items = "mod m { thread_local! { static X: L = { ExFreePool(p) }; } impl S { m! { fn g() { ExFreePool(p) } } } }";
     assert_eq!(flat(on("", items)), flat(tokens(&items.replace("ExFreePool(p)", RECORDED))));
+    let field = "fn f() { m!((self.ExFreePool)(p)) }";
+    let expected = "fn f() { m!(::memtrack::record_free!(ExFreePool, (self.ExFreePool)(p))) }";
+    assert_eq!(flat(on("", field)), flat(tokens(expected)));
     let renamed = "mod m { use a::ExFreePool as free; fn f() { m!(free(p)); let free = 1; m!(free(p)); } }";
     let expected = "::memtrack::record_free!(ExFreePool, free(p))";
     assert_eq!(flat(on("", renamed)), flat(tokens(&renamed.replacen("free(p)", expected, 1))));

@@ -134,6 +134,15 @@ fn call(tokens: &[TokenTree], end: usize) -> Option<Call> {
         return None;
     }
     let mut back = Back(&tokens[..end]);
+    if let Some((name, start)) = back.field() {
+        return Some(Call {
+            start,
+            end,
+            span: tokens[start].span(),
+            path: vec![name],
+            arguments: arguments(group),
+        });
+    }
     let mut path = Vec::new();
     loop {
         back.generics();
@@ -162,6 +171,15 @@ impl Back<'_> {
         let [rest @ .., TokenTree::Ident(name)] = self.0 else { return None };
         self.0 = rest;
         Some(name.unraw().to_string())
+    }
+
+    /// `(… .name)`: the name, and where that begins.
+    fn field(&self) -> Option<(String, usize)> {
+        let [rest @ .., TokenTree::Group(group)] = self.0 else { return None };
+        let inner: Vec<_> = group.stream().into_iter().collect();
+        let mut inner = Back(&inner);
+        let name = inner.ident()?;
+        (group.delimiter() == Delimiter::Parenthesis && inner.ends_with(".")).then_some((name, rest.len()))
     }
 
     fn ends_with(&self, marks: &str) -> bool {
