@@ -22,11 +22,13 @@ mod host;
 mod files {
     pub mod addresses;
     pub mod allocator_trait;
+    pub mod assertions;
     pub mod async_const;
     pub mod byte_pointers;
     pub mod cfg_arms;
     pub mod class_macros;
     pub mod closures;
+    pub mod driver_macros;
     pub mod entry_unload;
     pub mod extended;
     pub mod extern_c;
@@ -51,6 +53,7 @@ mod files {
     pub mod realloc;
     pub mod ref_counted;
     pub mod registry_values;
+    pub mod resolved_routines;
     pub mod safe_wrappers;
     pub mod skipped;
     pub mod small_numbers;
@@ -62,6 +65,7 @@ mod files {
     pub mod unions;
     pub mod wdk_sys_names;
     pub mod windows_sys_names;
+    pub mod wrapper_option;
 }
 
 /// What is known when a file has been driven.
@@ -100,11 +104,13 @@ macro_rules! corpus {
 corpus! {
     addresses { live: 1, frees: 3 }
     allocator_trait { live: 1, frees: 3 }
+    assertions { live: 2, frees: 2 }
     async_const { live: 1, frees: 5 }
     byte_pointers { live: 1, frees: 4 }
     cfg_arms { live: 1, frees: 2 }
     class_macros { live: 1, frees: 2 }
     closures { live: 1, frees: 5 }
+    driver_macros { live: 2, frees: 2 }
     entry_unload { live: 3, frees: 1, left: 1, says: &["leaked 1 block 77 bytes at 1 of 3 sites"] }
     extended { live: 3, frees: 3 }
     extern_c { live: 1, frees: 2 }
@@ -129,6 +135,7 @@ corpus! {
     realloc { live: 1, frees: 4 }
     ref_counted { live: 1, frees: 5 }
     registry_values { live: 1, frees: 5 }
+    resolved_routines { live: 1, frees: 3 }
     safe_wrappers { live: 2, frees: 3 }
     skipped { live: 1, frees: 2, foreign: 1 }
     small_numbers { live: 2, frees: 2 }
@@ -140,6 +147,7 @@ corpus! {
     unions { live: 1, frees: 2 }
     wdk_sys_names { live: 3, frees: 6 }
     windows_sys_names { live: 1, frees: 2 }
+    wrapper_option { live: 1, frees: 1 }
 }
 
 /// Where the marks say that an allocation stands: at the next thing after each.
