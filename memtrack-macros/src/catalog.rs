@@ -1,7 +1,10 @@
-//! The pool functions: their names, and what each does. What their arguments mean is the runtime's to know.
+//! The pool functions and those of lookaside lists: their names, and what each does. What their arguments mean is the
+//! runtime's to know.
 
 use syn::Signature;
 use syn::ext::IdentExt;
+
+use crate::record::Recorder;
 
 /// One pool function of the kernel.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,6 +20,41 @@ pub(crate) struct Function {
 pub(crate) enum Does {
     Allocate,
     Free,
+    /// Makes a lookaside list: the one thing that is rewritten when memtrack is off, so that its depth stays.
+    InitializeList,
+    AllocateFromList,
+    FreeToList,
+    DeleteList,
+    FlushList,
+}
+
+impl Does {
+    /// The function of the runtime's that does it, tracked.
+    pub(crate) fn door(self) -> &'static str {
+        match self {
+            Self::Allocate => "allocate",
+            Self::Free => "free",
+            Self::InitializeList => "initialize_list",
+            Self::AllocateFromList => "allocate_from_list",
+            Self::FreeToList => "free_to_list",
+            Self::DeleteList => "delete_list",
+            Self::FlushList => "flush_list",
+        }
+    }
+
+    /// The macro with which a driver says that a call does it.
+    pub(crate) fn recorder(self) -> Recorder {
+        match self {
+            Self::Allocate | Self::AllocateFromList => Recorder::Alloc,
+            Self::Free | Self::FreeToList => Recorder::Free,
+            Self::InitializeList | Self::DeleteList | Self::FlushList => Recorder::List,
+        }
+    }
+
+    /// Whether a guard can be chosen where it is done.
+    pub(crate) fn has_guard(self) -> bool {
+        matches!(self, Self::Allocate | Self::InitializeList)
+    }
 }
 
 const fn allocate(name: &'static str, arguments: usize) -> Function {
@@ -25,6 +63,10 @@ const fn allocate(name: &'static str, arguments: usize) -> Function {
 
 const fn free(name: &'static str, arguments: usize) -> Function {
     Function { name, arguments, does: Does::Free }
+}
+
+const fn list(does: Does, name: &'static str, arguments: usize) -> Function {
+    Function { name, arguments, does }
 }
 
 /// Signatures from `wdm.h` of kit 10.0.26100.
@@ -45,6 +87,19 @@ pub(crate) static FUNCTIONS: &[Function] = &[
     free("ExFreePool", 1),
     free("ExFreePoolWithTag", 2),
     free("ExFreePool2", 4),
+    list(Does::InitializeList, "ExInitializeNPagedLookasideList", 7),
+    list(Does::InitializeList, "ExInitializePagedLookasideList", 7),
+    list(Does::InitializeList, "ExInitializeLookasideListEx", 8),
+    list(Does::AllocateFromList, "ExAllocateFromNPagedLookasideList", 1),
+    list(Does::AllocateFromList, "ExAllocateFromPagedLookasideList", 1),
+    list(Does::AllocateFromList, "ExAllocateFromLookasideListEx", 1),
+    list(Does::FreeToList, "ExFreeToNPagedLookasideList", 2),
+    list(Does::FreeToList, "ExFreeToPagedLookasideList", 2),
+    list(Does::FreeToList, "ExFreeToLookasideListEx", 2),
+    list(Does::DeleteList, "ExDeleteNPagedLookasideList", 1),
+    list(Does::DeleteList, "ExDeletePagedLookasideList", 1),
+    list(Does::DeleteList, "ExDeleteLookasideListEx", 1),
+    list(Does::FlushList, "ExFlushLookasideListEx", 1),
 ];
 
 /// The function of that very name.

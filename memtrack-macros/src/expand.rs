@@ -37,24 +37,58 @@ use crate::import;
 use crate::model::Names;
 use crate::parse::{self, Guard, Items, Options, Target};
 
-/// The item with its pool calls rewritten, or as it was with an error beside it.
-pub(crate) fn on(options: TokenStream, item: TokenStream) -> TokenStream {
-    try_on(options, &item).unwrap_or_else(|error| fallback::with_error(item, &error))
+/// What stays as the driver wrote it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Nothing,
+    /// Memtrack is off, and what remains of it are the depths of lookaside lists.
+    AllButDepths,
 }
 
-fn try_on(options: TokenStream, item: &TokenStream) -> syn::Result<TokenStream> {
+impl Kept {
+    pub(crate) fn rewrites(self, function: &Function) -> bool {
+        self == Self::Nothing || function.does == Does::InitializeList
+    }
+}
+
+/// The item with its pool calls rewritten, or as it was with an error beside it.
+pub(crate) fn on(options: TokenStream, item: TokenStream) -> TokenStream {
+    try_on(options, &item, Kept::Nothing).unwrap_or_else(|error| fallback::with_error(item, &error))
+}
+
+/// The item as it was; where it makes lookaside lists, with those calls rewritten.
+pub(crate) fn off(options: TokenStream, item: TokenStream) -> TokenStream {
+    if !makes_lists(item.clone()) {
+        return fallback::plain(options, item);
+    }
+    try_on(options, &item, Kept::AllButDepths).unwrap_or_else(|error| fallback::with_error(item, &error))
+}
+
+/// Whether an initialiser of lookaside lists is named among the tokens.
+fn makes_lists(tokens: TokenStream) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(name) => {
+            let function = catalog::find(&name.unraw().to_string());
+            function.is_some_and(|function| Kept::AllButDepths.rewrites(function))
+        }
+        TokenTree::Group(group) => makes_lists(group.stream()),
+        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+    })
+}
+
+fn try_on(options: TokenStream, item: &TokenStream, kept: Kept) -> syn::Result<TokenStream> {
     let options: Options = syn::parse2(options)?;
     let mut target = parse::target(item)?;
     checks::check(&options, &target)?;
     let krate = options.krate();
     if let Target::Item(Item::Use(item)) = &target {
-        return Ok(import::tracked(item, &krate, options.guard));
+        return Ok(import::tracked(item, &krate, options.guard, kept));
     }
     let names = match &target {
         Target::Item(item) => Names::of(item, &krate),
         Target::ImplFn(_) | Target::TraitFn(_) => Names::empty(&krate),
     };
-    let mut rewrite = Rewrite::new(&options, names);
+    let mut rewrite = Rewrite::new(&options, names, kept);
     rewrite.target(&options, &mut target);
     let warnings = rewrite.warnings();
     Ok(quote!(#target #(#warnings)*))
@@ -62,15 +96,24 @@ fn try_on(options: TokenStream, item: &TokenStream) -> syn::Result<TokenStream> 
 
 /// The items of `instrument_items!` with their pool calls rewritten, or as they were with an error beside them.
 pub(crate) fn items(tokens: TokenStream) -> TokenStream {
-    try_items(tokens.clone())
+    try_items(tokens.clone(), Kept::Nothing)
         .unwrap_or_else(|error| fallback::with_error(parse::without_settings(tokens), &error))
 }
 
-fn try_items(tokens: TokenStream) -> syn::Result<TokenStream> {
+/// The items as they were; where they make lookaside lists, with those calls rewritten.
+pub(crate) fn items_off(tokens: TokenStream) -> TokenStream {
+    if !makes_lists(tokens.clone()) {
+        return fallback::items_plain(tokens);
+    }
+    try_items(tokens.clone(), Kept::AllButDepths)
+        .unwrap_or_else(|error| fallback::with_error(parse::without_settings(tokens), &error))
+}
+
+fn try_items(tokens: TokenStream, kept: Kept) -> syn::Result<TokenStream> {
     let Items { options, mut items } = syn::parse2(tokens)?;
     checks::items(&options)?;
     let names = Names::of_items(&items, &options.krate());
-    let mut rewrite = Rewrite::new(&options, names);
+    let mut rewrite = Rewrite::new(&options, names, kept);
     items.iter_mut().for_each(|item| rewrite.visit_item_mut(item));
     let warnings = rewrite.warnings();
     Ok(quote!(#(#items)* #(#warnings)*))
@@ -84,11 +127,12 @@ pub(crate) fn call(
     function: &'static Function,
 ) -> Option<Expr> {
     let names = Names::empty(&krate);
-    Rewrite::new(&Options { krate: Some(krate), guard, ..Options::default() }, names)
+    Rewrite::new(&Options { krate: Some(krate), guard, ..Options::default() }, names, Kept::Nothing)
         .rewritten(call, function)
 }
 
 pub(crate) struct Rewrite {
+    pub(crate) kept: Kept,
     pub(crate) krate: Path,
     /// Whether the driver has a name of its own for memtrack.
     pub(crate) renamed: bool,
@@ -106,8 +150,9 @@ pub(crate) struct Rewrite {
 }
 
 impl Rewrite {
-    fn new(options: &Options, names: Names) -> Self {
+    fn new(options: &Options, names: Names, kept: Kept) -> Self {
         Self {
+            kept,
             krate: options.krate(),
             renamed: options.krate.is_some(),
             guard: options.guard,
@@ -146,11 +191,12 @@ impl Rewrite {
         signature: &Signature,
         block: &mut Block,
     ) {
-        if options.wrapper.is_some() && !is_wrapper(attributes) {
+        let is_on = self.kept == Kept::Nothing;
+        if is_on && options.wrapper.is_some() && !is_wrapper(attributes) {
             attributes.push(parse_quote!(#[track_caller]));
         }
         self.body(attributes, signature, block);
-        if let Some(name) = &options.finish {
+        if let Some(name) = options.finish.as_ref().filter(|_| is_on) {
             finish(&self.krate, name, signature, block);
         }
     }
@@ -245,14 +291,14 @@ impl Rewrite {
 
     /// The pool function that is called, by its path or as a field of that name.
     fn called(&self, call: &ExprCall) -> Option<&'static Function> {
-        match unwrapped(&call.func) {
-            Expr::Path(callee) => self.names.resolve(&callee.path, call.args.len()),
+        let function = match unwrapped(&call.func) {
+            Expr::Path(callee) => self.names.resolve(&callee.path, call.args.len())?,
             Expr::Field(ExprField { member: Member::Named(name), .. }) => {
-                catalog::find(&name.unraw().to_string())
-                    .filter(|function| function.arguments == call.args.len())
+                catalog::find(&name.unraw().to_string()).filter(|found| found.arguments == call.args.len())?
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        self.kept.rewrites(function).then_some(function)
     }
 
     /// The tracked form of a call of `function`, whatever it is called by.
@@ -304,10 +350,8 @@ impl Rewrite {
         }
         tracked.args.insert(0, parsed(location)?);
         let name = Ident::new(function.name, hidden);
-        let (door, guard) = match function.does {
-            Does::Allocate => (Ident::new("allocate", hidden), Some(self.guard(&krate, hidden))),
-            Does::Free => (Ident::new("free", hidden), None),
-        };
+        let door = Ident::new(function.does.door(), hidden);
+        let guard = function.does.has_guard().then(|| self.guard(&krate, hidden));
         let closure = quote_spanned! {hidden=>
             (|#here, #(#arguments),*| {
                 #krate::__private::#door(

@@ -12,7 +12,7 @@ use crate::tokens;
 pub(crate) const PREFIX: &str = "__memtrack_";
 
 /// The item as it was, after the checks that every door makes.
-pub(crate) fn off(options: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn plain(options: TokenStream, item: TokenStream) -> TokenStream {
     match read(options, &item) {
         Ok(options) => unskipped(item, &options.krate()),
         Err(error) => with_error(item, &error),
@@ -28,7 +28,7 @@ pub(crate) fn idle(options: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 /// The items of `instrument_items!` as they were, after the checks that every door makes.
-pub(crate) fn items_off(tokens: TokenStream) -> TokenStream {
+pub(crate) fn items_plain(tokens: TokenStream) -> TokenStream {
     let items = parse::without_settings(tokens.clone());
     match read_items(tokens) {
         Ok(options) => unskipped(items, &options.krate()),

@@ -7,6 +7,7 @@ use syn::punctuated::Punctuated;
 use syn::{ItemUse, Path, UseGroup, UsePath, UseTree};
 
 use crate::catalog;
+use crate::expand::Kept;
 use crate::parse::Guard;
 
 /// The module in which `wdk-sys` and its like have the kernel's functions.
@@ -41,7 +42,8 @@ pub(crate) fn has_pool_functions(item: &ItemUse) -> bool {
 }
 
 /// The `use` with its pool functions taken from memtrack, and what else it brings in from where the driver says.
-pub(crate) fn tracked(item: &ItemUse, krate: &Path, guard: Option<Guard>) -> TokenStream {
+pub(crate) fn tracked(item: &ItemUse, krate: &Path, guard: Option<Guard>, kept: Kept) -> TokenStream {
+    let guard = guard.filter(|_| kept == Kept::Nothing);
     let (imports, rest) = imports(item.tree.clone());
     let rest = rest.map(|tree| ItemUse { tree, ..item.clone() });
     let imports = imports.iter().map(|import| import.tracked(item, krate, guard));

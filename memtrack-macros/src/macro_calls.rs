@@ -4,18 +4,18 @@
 //! `memtrack::record_alloc!(ExAllocatePool2, …)`: what a macro prints of its tokens stays readable, and macros of the
 //! driver's own still see an expression. Elsewhere it stays as it is, and a warning says so.
 
-use proc_macro2::{Delimiter, Group, Literal, Span, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::visit_mut::VisitMut;
 use syn::{Attribute, Block, Expr, ExprCall, ExprMacro, ItemMacro, Macro, MacroDelimiter};
 
-use crate::catalog::{Does, Function};
+use crate::catalog::Function;
 use crate::expand::{Rewrite, parsed, respanned, start};
 use crate::fallback;
 use crate::tokens::{self, Call, Piece};
 
 /// Our own macros, which read what stands in them themselves.
-const OURS: &[&str] = &["record_alloc", "record_free", "instrument_items"];
+const OURS: &[&str] = &["record_alloc", "record_free", "record_list", "instrument_items"];
 
 impl Rewrite {
     /// Rewrites the pool calls in a macro call.
@@ -100,10 +100,11 @@ impl Rewrite {
     }
 
     fn pool_function(&self, call: &Call) -> Option<&'static Function> {
-        match call.arguments {
-            Some(arguments) => self.names.resolve_names(&call.path, arguments),
-            None => (0..=5).find_map(|arguments| self.names.resolve_names(&call.path, arguments)),
-        }
+        let function = match call.arguments {
+            Some(arguments) => self.names.resolve_names(&call.path, arguments)?,
+            None => (0..=8).find_map(|arguments| self.names.resolve_names(&call.path, arguments))?,
+        };
+        self.kept.rewrites(function).then_some(function)
     }
 
     /// The tokens of a call of the macro `name`, rewritten where they read as code.
@@ -204,12 +205,9 @@ impl Rewrite {
     fn record(&self, function: &'static Function, call: TokenStream, span: Span) -> TokenStream {
         let hidden = Span::mixed_site().located_at(span);
         let krate = respanned(&self.krate, hidden);
-        let macro_name = match function.does {
-            Does::Allocate => quote_spanned!(hidden=> record_alloc),
-            Does::Free => quote_spanned!(hidden=> record_free),
-        };
-        let name = proc_macro2::Ident::new(function.name, hidden);
-        let guard = self.guard.filter(|_| function.does == Does::Allocate).map(|guard| {
+        let macro_name = Ident::new(function.does.recorder().name(), hidden);
+        let name = Ident::new(function.name, hidden);
+        let guard = self.guard.filter(|_| function.does.has_guard()).map(|guard| {
             let guard = Literal::string(&guard.name().to_lowercase());
             quote_spanned!(hidden=> , guard = #guard)
         });

@@ -1,12 +1,13 @@
-//! `record_alloc!` and `record_free!`: calls of which the driver says itself which pool function they are.
+//! `record_alloc!`, `record_free!` and `record_list!`: calls of which the driver says itself which of the kernel's functions
+//! they are.
 
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::{Expr, ExprCall, Ident, Path, Token};
 
-use crate::catalog::{self, Does, Function};
-use crate::expand;
+use crate::catalog::{self, Function};
+use crate::expand::{self, Kept};
 use crate::fallback;
 use crate::parse::{Guard, Options};
 
@@ -18,30 +19,48 @@ struct Record {
     guard: Option<Guard>,
 }
 
+/// The macros, by what the functions do that they are for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorder {
+    Alloc,
+    Free,
+    List,
+}
+
 /// The call, tracked.
-pub(crate) fn on(does: Does, tokens: TokenStream) -> TokenStream {
-    give(does, tokens, |record| {
-        let Record { function, call, krate, guard } = record;
-        expand::call(krate, guard, &call, function).map_or_else(|| quote!(#call), |tracked| quote!(#tracked))
-    })
+pub(crate) fn on(recorder: Recorder, tokens: TokenStream) -> TokenStream {
+    give(recorder, tokens, |record| rewritten(record, Kept::Nothing))
+}
+
+/// The call as the driver wrote it, but for what stays when memtrack is off.
+pub(crate) fn off(recorder: Recorder, tokens: TokenStream) -> TokenStream {
+    give(recorder, tokens, |record| rewritten(record, Kept::AllButDepths))
 }
 
 /// The call as the driver wrote it.
-pub(crate) fn off(does: Does, tokens: TokenStream) -> TokenStream {
-    give(does, tokens, |Record { call, .. }| quote!(#call))
+pub(crate) fn plain(recorder: Recorder, tokens: TokenStream) -> TokenStream {
+    give(recorder, tokens, |Record { call, .. }| quote!(#call))
 }
 
 /// The call as the driver wrote it, with a warning.
-pub(crate) fn idle(does: Does, tokens: TokenStream) -> TokenStream {
-    give(does, tokens, |Record { call, .. }| {
+pub(crate) fn idle(recorder: Recorder, tokens: TokenStream) -> TokenStream {
+    give(recorder, tokens, |Record { call, .. }| {
         let warning = fallback::idle_warning();
         quote!({ #warning #call })
     })
 }
 
+fn rewritten(record: Record, kept: Kept) -> TokenStream {
+    let Record { function, call, krate, guard } = record;
+    if !kept.rewrites(function) {
+        return quote!(#call);
+    }
+    expand::call(krate, guard, &call, function).map_or_else(|| quote!(#call), |tracked| quote!(#tracked))
+}
+
 /// Gives what `made` makes of the record, or an error and the call that it stands on, as far as there is one.
-fn give(does: Does, tokens: TokenStream, made: impl FnOnce(Record) -> TokenStream) -> TokenStream {
-    let read = |input: ParseStream<'_>| Record::read(does, input);
+fn give(recorder: Recorder, tokens: TokenStream, made: impl FnOnce(Record) -> TokenStream) -> TokenStream {
+    let read = |input: ParseStream<'_>| Record::read(recorder, input);
     read.parse2(tokens.clone()).map(made).unwrap_or_else(|error| {
         let error = error.to_compile_error();
         let call = second.parse2(tokens).ok();
@@ -59,12 +78,13 @@ fn second(input: ParseStream<'_>) -> syn::Result<Expr> {
 }
 
 impl Record {
-    fn read(does: Does, input: ParseStream<'_>) -> syn::Result<Self> {
-        let name: Ident = input.parse().map_err(|error| syn::Error::new(error.span(), help(does)))?;
-        let function = function(does, &name)?;
-        input.parse::<Token![,]>().map_err(|error| syn::Error::new(error.span(), help(does)))?;
+    fn read(recorder: Recorder, input: ParseStream<'_>) -> syn::Result<Self> {
+        let help = recorder.help();
+        let name: Ident = input.parse().map_err(|error| syn::Error::new(error.span(), help))?;
+        let function = recorder.function(&name)?;
+        input.parse::<Token![,]>().map_err(|error| syn::Error::new(error.span(), help))?;
         let call: Expr = input.parse()?;
-        let Expr::Call(call) = call else { return Err(syn::Error::new_spanned(call, help(does))) };
+        let Expr::Call(call) = call else { return Err(syn::Error::new_spanned(call, help)) };
         if call.args.len() != function.arguments {
             let message = format!(
                 "`{}` has {} and this call has {}: name the function that it calls",
@@ -83,49 +103,58 @@ impl Record {
     }
 }
 
-/// The pool function `name`, which does what the macro is for.
-fn function(does: Does, name: &Ident) -> syn::Result<&'static Function> {
-    let Some(function) = catalog::find(&name.to_string()) else {
-        let known: Vec<_> =
-            catalog::FUNCTIONS.iter().filter(|known| known.does == does).map(|known| known.name).collect();
-        let message =
-            format!("memtrack knows no pool function `{name}` that {}: {}", verb(does), known.join(", "));
-        return Err(syn::Error::new(name.span(), message));
-    };
-    if function.does != does {
-        let message = format!(
-            "`{name}` {}: write `memtrack::{}!`",
-            verb(function.does),
-            match function.does {
-                Does::Allocate => "record_alloc",
-                Does::Free => "record_free",
-            }
-        );
-        return Err(syn::Error::new(name.span(), message));
+impl Recorder {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Alloc => "record_alloc",
+            Self::Free => "record_free",
+            Self::List => "record_list",
+        }
     }
-    Ok(function)
-}
 
-fn verb(does: Does) -> &'static str {
-    match does {
-        Does::Allocate => "allocates",
-        Does::Free => "frees",
+    /// The function `name`, which does what the macro is for.
+    fn function(self, name: &Ident) -> syn::Result<&'static Function> {
+        let Some(function) = catalog::find(&name.to_string()) else {
+            let known = catalog::FUNCTIONS.iter().filter(|known| known.does.recorder() == self);
+            let known: Vec<_> = known.map(|known| known.name).collect();
+            let message =
+                format!("memtrack knows no function `{name}` that {}: {}", self.verb(), known.join(", "));
+            return Err(syn::Error::new(name.span(), message));
+        };
+        let other = function.does.recorder();
+        if other != self {
+            let message = format!("`{name}` {}: write `memtrack::{}!`", other.verb(), other.name());
+            return Err(syn::Error::new(name.span(), message));
+        }
+        Ok(function)
+    }
+
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Alloc => "allocates",
+            Self::Free => "frees",
+            Self::List => "makes, empties or deletes a lookaside list",
+        }
+    }
+
+    fn help(self) -> &'static str {
+        match self {
+            Self::Alloc => {
+                "write `memtrack::record_alloc!(ExAllocatePool2, (routines.allocate)(flags, bytes, tag))`: the kernel's \
+                 name of the function, and the call, with `unsafe` round the macro"
+            }
+            Self::Free => {
+                "write `memtrack::record_free!(ExFreePoolWithTag, (routines.free)(block, tag))`: the kernel's name of \
+                 the function, and the call, with `unsafe` round the macro"
+            }
+            Self::List => {
+                "write `memtrack::record_list!(ExDeleteLookasideListEx, (routines.delete)(list))`: the kernel's name of \
+                 the function, and the call, with `unsafe` round the macro"
+            }
+        }
     }
 }
 
 fn arguments(count: usize) -> String {
     if count == 1 { "1 argument".to_owned() } else { format!("{count} arguments") }
-}
-
-fn help(does: Does) -> &'static str {
-    match does {
-        Does::Allocate => {
-            "write `memtrack::record_alloc!(ExAllocatePool2, (routines.allocate)(flags, bytes, tag))`: the kernel's \
-             name of the function, and the call, with `unsafe` round the macro"
-        }
-        Does::Free => {
-            "write `memtrack::record_free!(ExFreePoolWithTag, (routines.free)(block, tag))`: the kernel's name of the \
-             function, and the call, with `unsafe` round the macro"
-        }
-    }
 }

@@ -51,7 +51,7 @@ fn error_of(options: &str, item: &str) -> String {
     let text = on(options, item).to_string();
     let message = text.split("compile_error ! {").nth(1).unwrap_or_else(|| panic!("no error: {text}"));
     assert_eq!(text.matches("compile_error").count(), 1, "one mistake, one error: {text}");
-    let off = fallback::off(tokens(options), tokens(item)).to_string();
+    let off = expand::off(tokens(options), tokens(item)).to_string();
     assert_eq!(off, text, "the same mistake, the same words");
     message.trim().trim_end_matches(['}', ' ']).trim_matches('"').replace("\\\"", "\"")
 }
@@ -363,7 +363,7 @@ fn a_wrapper_has_its_callers_lines() {
     {
         let text = on("wrapper", item).to_string();
         assert_eq!(text.matches("# [track_caller]").count(), 1, "{text}");
-        let off = fallback::off(tokens("wrapper"), tokens(item)).to_string();
+        let off = expand::off(tokens("wrapper"), tokens(item)).to_string();
         assert_eq!(off, tokens(item).to_string(), "off is gone");
     }
     let inside = on("", "mod m { #[memtrack::instrument(wrapper)] fn f() {} fn g() {} }").to_string();
@@ -372,8 +372,8 @@ fn a_wrapper_has_its_callers_lines() {
 
 /// What `record_free!` makes of its tokens, on and off.
 fn recorded(source: &str) -> (String, String) {
-    let of = |make: fn(catalog::Does, TokenStream) -> TokenStream| {
-        make(catalog::Does::Free, tokens(source)).to_string()
+    let of = |make: fn(record::Recorder, TokenStream) -> TokenStream| {
+        make(record::Recorder::Free, tokens(source)).to_string()
     };
     (of(record::on), of(record::off))
 }
@@ -392,10 +392,7 @@ fn a_call_by_another_name() {
 fn mistakes_in_a_recorded_call_are_answered_with_what_to_write() {
     for (source, words) in [
         ("", "write `memtrack::record_free!(ExFreePoolWithTag, (routines.free)(block, tag))`"),
-        (
-            "f(p)",
-            "memtrack knows no pool function `f` that frees: ExFreePool, ExFreePoolWithTag, ExFreePool2",
-        ),
+        ("f(p)", "memtrack knows no function `f` that frees: ExFreePool, ExFreePoolWithTag, ExFreePool2"),
         ("ExFreePool", "write `memtrack::record_free!("),
         ("ExFreePool, ", "unexpected end of input"),
         ("ExFreePool, p", "write `memtrack::record_free!("),
@@ -479,13 +476,13 @@ fn skip_leaves_alone_and_goes() {
         let left = flat(on("", item));
         let plain = item.replace("#[memtrack::skip] ", "").replace("#[::memtrack::skip] ", "");
         assert_eq!(left, flat(tokens(&plain)));
-        assert_eq!(fallback::off(tokens(""), tokens(item)).to_string(), tokens(&plain).to_string());
+        assert_eq!(expand::off(tokens(""), tokens(item)).to_string(), tokens(&plain).to_string());
     }
     assert_eq!(tracked("fn f() { #[memtrack::skip] ExFreePool(p); ExFreePool(q); }"), ["ExFreePool"]);
     assert_eq!(tracked("mod m { #[other::skip] fn f() { ExFreePool(p) } }"), ["ExFreePool"]);
     let helper = "mod m { #[derive(D)] struct S { #[skip] a: u8 } #[skip] fn f() {} }";
     assert_eq!(flat(on("", helper)), flat(tokens(helper)), "somebody else's");
-    assert_eq!(fallback::off(tokens(""), tokens(helper)).to_string(), tokens(helper).to_string());
+    assert_eq!(expand::off(tokens(""), tokens(helper)).to_string(), tokens(helper).to_string());
 }
 
 #[test]
@@ -532,12 +529,9 @@ fn attributes_of_a_call_stay_on_it() {
 #[test]
 fn off_is_the_drivers_own_tokens() {
     let item = "#[cfg(x)] pub mod m { #![allow(y)] fn f() { ExAllocatePool2(a, b, c) } quote! { #[memtrack::skip] } }";
-    assert_eq!(fallback::off(tokens(""), tokens(item)).to_string(), tokens(item).to_string());
+    assert_eq!(expand::off(tokens(""), tokens(item)).to_string(), tokens(item).to_string());
     let finish = "fn f() { ExFreePool(p) }";
-    assert_eq!(
-        fallback::off(tokens("finish = \"F\""), tokens(finish)).to_string(),
-        tokens(finish).to_string()
-    );
+    assert_eq!(expand::off(tokens("finish = \"F\""), tokens(finish)).to_string(), tokens(finish).to_string());
 }
 
 #[test]
@@ -645,7 +639,7 @@ fn a_files_items_are_rewritten_as_one_module() {
     assert_eq!(text.matches("Guard :: Full").count(), 1, "{text}");
     assert_eq!(text.matches("Guard :: None").count(), 1, "{text}");
     assert_eq!(text.matches("Finish :: new").count(), 1, "{text}");
-    let off = fallback::items_off(tokens(file)).to_string();
+    let off = expand::items_off(tokens(file)).to_string();
     assert!(!off.contains("__private") && off.starts_with("use wdk_sys"), "{off}");
 }
 
@@ -662,7 +656,7 @@ fn mistakes_in_a_file_are_answered_too() {
         assert_eq!(text.matches("compile_error").count(), 1, "{text}");
         assert!(text.replace("\\\"", "\"").contains(says), "{file}: {text}");
         assert!(text.starts_with("fn f ()"), "the items stay: {text}");
-        assert_eq!(fallback::items_off(tokens(file)).to_string(), text);
+        assert_eq!(expand::items_off(tokens(file)).to_string(), text);
     }
 }
 

@@ -96,4 +96,6 @@ arguments! {
     3: A B 1 C 2;
     4: A B 1 C 2 D 3;
     5: A B 1 C 2 D 3 E 4;
+    7: A B 1 C 2 D 3 E 4 F 5 G 6;
+    8: A B 1 C 2 D 3 E 4 F 5 G 6 H 7;
 }

@@ -24,6 +24,7 @@ mod books;
 mod extension;
 mod guard;
 mod ledger;
+pub mod lookaside;
 mod parting;
 mod platform;
 mod pool;

@@ -66,7 +66,7 @@ enum Names {
     Type,
     /// `POOL_FLAGS`, where POOL_FLAG_PAGED says paged.
     Flags,
-    /// Not at all: it frees.
+    /// Not at all: it frees, or has a list.
     Nothing,
 }
 
@@ -114,6 +114,19 @@ functions! {
     ExFreePool Nothing "exported by ntoskrnl"
     ExFreePoolWithTag Nothing "exported by ntoskrnl"
     ExFreePool2 Nothing "exported by ntoskrnl since Windows 10 2004"
+    ExInitializeNPagedLookasideList Nothing "exported by ntoskrnl"
+    ExInitializePagedLookasideList Nothing "exported by ntoskrnl"
+    ExInitializeLookasideListEx Nothing "exported by ntoskrnl"
+    ExAllocateFromNPagedLookasideList Nothing "exported by ntoskrnl since Windows 11 22H2, inline in wdm.h before"
+    ExAllocateFromPagedLookasideList Nothing "exported by ntoskrnl since Windows 11 22H2, inline in wdm.h before"
+    ExAllocateFromLookasideListEx Nothing "exported by ntoskrnl since Windows 11 22H2, inline in wdm.h before"
+    ExFreeToNPagedLookasideList Nothing "exported by ntoskrnl since Windows 11 22H2, inline in wdm.h before"
+    ExFreeToPagedLookasideList Nothing "exported by ntoskrnl since Windows 11 22H2, inline in wdm.h before"
+    ExFreeToLookasideListEx Nothing "exported by ntoskrnl since Windows 11 22H2, inline in wdm.h before"
+    ExDeleteNPagedLookasideList Nothing "exported by ntoskrnl"
+    ExDeletePagedLookasideList Nothing "exported by ntoskrnl"
+    ExDeleteLookasideListEx Nothing "exported by ntoskrnl"
+    ExFlushLookasideListEx Nothing "exported by ntoskrnl"
 }
 
 impl Function {
