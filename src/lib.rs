@@ -36,13 +36,21 @@
 //!
 //! # What is rewritten
 //!
-//! [`instrument`] goes on a module with a body, a function, an impl or a trait, and [`instrument_items!`] round the
-//! items of a file of its own. Both find calls of the kernel's
-//! pool functions by their names, under any path and any binding (`wdk-sys`, `windows-sys`, your own `extern`
-//! block), and puts a question before and a word after each; the call itself, its types and its `unsafe` stay
-//! yours. In a function that carries `#[track_caller]`, the site is the caller's line. A driver's own function
-//! named like the kernel's is taken for a wrapper of it: its calls are tracked, its body is not. What is inside
-//! of macro calls, such as `assert!(…)`, is not rewritten.
+//! There are three doors to one runtime; each call goes through one of them.
+//!
+//! - [`instrument`] on a module with a body, a function, an impl or a trait,
+//! - [`instrument_items!`] round the items of a file of its own,
+//! - `memtrack::ntddk` in place of `wdk_sys::ntddk` in a `use`, or [`instrument`] on that `use`.
+//!
+//! The first two find calls of the kernel's pool functions by their names, under any path and any binding (`wdk-sys`,
+//! `windows-sys`, your own `extern` block), and put a question before and a word after each; the call itself, its types
+//! and its `unsafe` stay yours. A driver's own function named like the kernel's is taken for a wrapper of it: its calls
+//! are tracked, its body is not. The third is a module of functions that are tracked already.
+//!
+//! In a function that carries `#[track_caller]`, the site is the caller's line; `#[memtrack::instrument(wrapper)]` marks
+//! one so while memtrack is on. Calls inside of macro calls, such as `assert!(…)`, are found where the tokens read as
+//! code, and otherwise a warning says that one is not tracked. Functions that a driver finds at run time are named to
+//! memtrack by [`record_alloc!`] and [`record_free!`].
 //!
 //! `#[memtrack::skip]`, written so, with memtrack's name, leaves the item or statement that it stands on alone.
 //!
@@ -53,20 +61,45 @@
 //!
 //! # Which kernel
 //!
-//! A feature says where memory comes from and lines go to. `sim` is [`memtrack_sim`], for tests on
-//! any machine. Without one, the attribute tracks nothing and says so in a warning.
+//! A feature says where memory comes from and lines go to, one of two. `sim` is [`memtrack_sim`], for tests on any
+//! machine; `wdk` is Windows's kernel, through `wdk-sys`, where that builds. Without one, the attribute tracks nothing and
+//! says so in a warning. A driver that wants both, at different times, has features of its own that turn on one or the
+//! other.
 #![cfg_attr(not(feature = "sim"), doc = "", doc = "[`memtrack_sim`]: https://docs.rs/memtrack-sim")]
 #![no_std]
 
+#[cfg(all(feature = "sim", feature = "wdk"))]
+compile_error!(
+    "memtrack's features `sim` and `wdk` are both on, and a driver reports to one kernel. Let features of the driver's \
+     own choose, one for tests with `memtrack/sim` and one for the driver with `memtrack/wdk`; cargo adds up what \
+     `[dependencies]` and `[dev-dependencies]` ask for"
+);
+
+/// The binding that a feature chose.
+#[cfg(feature = "sim")]
+use memtrack_sim as binding;
+#[cfg(all(feature = "wdk", not(feature = "sim")))]
+use wdk_sys as binding;
+
 // The two conditions below are each other's opposite: on, and everything else.
-#[cfg(all(feature = "sim", not(feature = "off"), any(debug_assertions, not(feature = "release_off"))))]
+#[cfg(all(
+    any(feature = "sim", feature = "wdk"),
+    not(feature = "off"),
+    any(debug_assertions, not(feature = "release_off"))
+))]
 #[path = "on.rs"]
 mod door;
-#[cfg(not(all(feature = "sim", not(feature = "off"), any(debug_assertions, not(feature = "release_off")))))]
+#[cfg(not(all(
+    any(feature = "sim", feature = "wdk"),
+    not(feature = "off"),
+    any(debug_assertions, not(feature = "release_off"))
+)))]
 #[path = "off.rs"]
 mod door;
 
-pub use door::{instrument, instrument_items};
+#[cfg(any(feature = "sim", feature = "wdk"))]
+pub use door::ntddk;
+pub use door::{instrument, instrument_items, record_alloc, record_free};
 pub use memtrack_macros::skip;
 pub use memtrack_rt::{
     BUGCHECK, Figures, Function, Guard, Policy, Pool, Quarantine, Settings, SiteStats, Stats, Tag,
@@ -182,7 +215,24 @@ pub fn sites() -> impl Iterator<Item = SiteStats> {
 pub mod __private {
     pub use memtrack_rt::{Function, Guard, Location};
 
+    #[cfg(any(feature = "sim", feature = "wdk"))]
+    pub use crate::binding::ntddk as binding;
     pub use crate::door::*;
+
+    /// Two that are one function. What an annotated `use` names must be what memtrack's own functions call, or the
+    /// driver would reach another kernel than it says.
+    #[diagnostic::on_unimplemented(
+        message = "memtrack's functions call another binding than this `use` names",
+        label = "not the function that memtrack calls",
+        note = "they call `memtrack_sim::ntddk` with the feature `sim`, `wdk_sys::ntddk` with the feature `wdk`; where \
+                a driver has a binding of its own, write `memtrack::instrument_items!` round the items that call it"
+    )]
+    pub trait Same {}
+
+    #[diagnostic::do_not_recommend]
+    impl<T> Same for (T, T) {}
+
+    pub const fn the_same<P: Same + Copy>(_: P) {}
 
     /// Prints the leak report when it is dropped.
     pub struct Finish(&'static str);

@@ -4,11 +4,21 @@ use memtrack_rt::{Settings, SiteStats, Stats};
 
 /// Leaves the item as it is: memtrack is off.
 #[cfg(any(feature = "off", all(feature = "release_off", not(debug_assertions))))]
-pub use memtrack_macros::{instrument_items_off as instrument_items, instrument_off as instrument};
+pub use memtrack_macros::{
+    instrument_items_off as instrument_items, instrument_off as instrument, record_alloc_off as record_alloc,
+    record_free_off as record_free,
+};
 
 /// Leaves the item as it is, with a warning: no kernel is chosen by a feature.
 #[cfg(not(any(feature = "off", all(feature = "release_off", not(debug_assertions)))))]
-pub use memtrack_macros::{instrument_idle as instrument, instrument_items_idle as instrument_items};
+pub use memtrack_macros::{
+    instrument_idle as instrument, instrument_items_idle as instrument_items,
+    record_alloc_idle as record_alloc, record_free_idle as record_free,
+};
+
+/// The binding's own functions: memtrack is off.
+#[cfg(any(feature = "sim", feature = "wdk"))]
+pub use crate::binding::ntddk;
 
 pub(crate) fn print_stats(_: &str) {}
 

@@ -1,44 +1,30 @@
 //! Off means gone: a driver compiles to the same instructions as without memtrack.
 
+mod packages;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-/// A package of the driver in `tests/off`, where cargo may build it in its own ways.
+use packages::cargo;
+
+/// A package of the driver in `tests/off`.
 fn package(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let package = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::create_dir_all(&package).unwrap();
+    let root = packages::root();
     let manifest = format!(
         "[package]\nname = \"off\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
          [lib]\npath = {driver:?}\n\n\
          [features]\nmemtrack = [\"dep:memtrack\"]\n\n\
          [dependencies]\nmemtrack = {{ path = {root:?}, optional = true }}\n\n\
-         [profile.release]\ncodegen-units = 1\n\n[profile.dev]\ncodegen-units = 1\n\n[workspace]\n",
+         [profile.release]\ncodegen-units = 1\n\n[profile.dev]\ncodegen-units = 1\n",
         driver = root.join("tests/off/driver.rs"),
     );
-    fs::write(package.join("Cargo.toml"), manifest).unwrap();
-    fs::copy(root.join("Cargo.lock"), package.join("Cargo.lock")).unwrap();
-    package
-}
-
-fn cargo(package: &Path, arguments: &[&str], features: &str) -> Command {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .args(arguments)
-        .args(["--offline", "--quiet", "--lib", "--features", features])
-        .arg("--manifest-path")
-        .arg(package.join("Cargo.toml"))
-        .arg("--target-dir")
-        .arg(package.join("target"))
-        .env_remove("RUSTFLAGS");
-    cargo
+    packages::package(name, &manifest)
 }
 
 /// The driver's instructions, by function.
 fn assembly(package: &Path, profile: &str, features: &str) -> String {
     let output = package.join(format!("{profile}-{}.s", features.replace([',', '/'], "-")));
-    let status = cargo(package, &["rustc", "--profile", profile], features)
+    let status = cargo(package, &["rustc", "--lib", "--profile", profile], features)
         .args(["--", "-Cdebuginfo=0", "-Cstrip=debuginfo"])
         .arg(format!("--emit=asm={}", output.display()))
         .status()
@@ -76,7 +62,7 @@ fn off_is_the_same_instructions_as_without() {
 fn without_a_kernel_it_says_that_it_tracks_nothing() {
     let package = package("idle");
     let said = |features| {
-        let output = cargo(&package, &["check"], features).output().expect("cargo runs");
+        let output = cargo(&package, &["check", "--lib"], features).output().expect("cargo runs");
         assert!(output.status.success(), "{features}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stderr).contains("memtrack tracks nothing here: no kernel is chosen")
     };

@@ -19,19 +19,21 @@
 //! the `unsafe` around it no more and no less than it did, and temporaries of the arguments live as long as they did.
 
 use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, format_ident, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::parse::Parse;
-use syn::token::{Brace, Paren};
+use syn::token::{Brace, Paren, Semi};
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    Arm, Attribute, Block, Expr, ExprCall, ExprClosure, ExprConst, ExprParen, FnArg, ImplItem, ImplItemFn,
-    Item, ItemFn, ItemMod, LitStr, Local, Meta, Pat, Path, ReturnType, Signature, Stmt, TraitItem,
-    TraitItemFn, Type,
+    Arm, Attribute, Block, Expr, ExprCall, ExprClosure, ExprConst, ExprField, ExprMatch, ExprParen, FnArg,
+    ImplItem, ImplItemFn, ImplItemMacro, Item, ItemFn, ItemMod, LitStr, Local, Macro, Member, Meta, Pat,
+    Path, ReturnType, Signature, Stmt, StmtMacro, TraitItem, TraitItemFn, TraitItemMacro, Type, parse_quote,
 };
 
 use crate::catalog::{self, Does, Function};
 use crate::checks;
 use crate::fallback::{self, PREFIX};
+use crate::import;
 use crate::model::Names;
 use crate::parse::{self, Guard, Items, Options, Target};
 
@@ -44,13 +46,18 @@ fn try_on(options: TokenStream, item: &TokenStream) -> syn::Result<TokenStream> 
     let options: Options = syn::parse2(options)?;
     let mut target = parse::target(item)?;
     checks::check(&options, &target)?;
+    let krate = options.krate();
+    if let Target::Item(Item::Use(item)) = &target {
+        return Ok(import::tracked(item, &krate, options.guard));
+    }
     let names = match &target {
-        Target::Item(item) => Names::of(item),
-        Target::ImplFn(_) | Target::TraitFn(_) => Names::empty(),
+        Target::Item(item) => Names::of(item, &krate),
+        Target::ImplFn(_) | Target::TraitFn(_) => Names::empty(&krate),
     };
-    let mut rewrite = Rewrite { krate: options.krate(), guard: options.guard, names, constant: false };
+    let mut rewrite = Rewrite::new(&options, names);
     rewrite.target(&options, &mut target);
-    Ok(target.into_token_stream())
+    let warnings = rewrite.warnings();
+    Ok(quote!(#target #(#warnings)*))
 }
 
 /// The items of `instrument_items!` with their pool calls rewritten, or as they were with an error beside them.
@@ -62,28 +69,69 @@ pub(crate) fn items(tokens: TokenStream) -> TokenStream {
 fn try_items(tokens: TokenStream) -> syn::Result<TokenStream> {
     let Items { options, mut items } = syn::parse2(tokens)?;
     checks::items(&options)?;
-    let names = Names::of_items(&items);
-    let mut rewrite = Rewrite { krate: options.krate(), guard: options.guard, names, constant: false };
+    let names = Names::of_items(&items, &options.krate());
+    let mut rewrite = Rewrite::new(&options, names);
     items.iter_mut().for_each(|item| rewrite.visit_item_mut(item));
-    Ok(items.iter().map(ToTokens::to_token_stream).collect())
+    let warnings = rewrite.warnings();
+    Ok(quote!(#(#items)* #(#warnings)*))
 }
 
-struct Rewrite {
+/// One call, which the driver says is of `function`, tracked; `None` where its tokens do not read as one afterwards.
+pub(crate) fn call(
     krate: Path,
-    /// The guard that the attribute round the visitor chose.
     guard: Option<Guard>,
-    names: Names,
+    call: &ExprCall,
+    function: &'static Function,
+) -> Option<Expr> {
+    let names = Names::empty(&krate);
+    Rewrite::new(&Options { krate: Some(krate), guard, ..Options::default() }, names)
+        .rewritten(call, function)
+}
+
+pub(crate) struct Rewrite {
+    pub(crate) krate: Path,
+    /// Whether the driver has a name of its own for memtrack.
+    pub(crate) renamed: bool,
+    /// The guard that the attribute round the visitor chose.
+    pub(crate) guard: Option<Guard>,
+    pub(crate) names: Names,
     /// Whether the visitor stands in code that the compiler runs, where nothing can be allocated from pool.
-    constant: bool,
+    pub(crate) constant: bool,
+    /// Whether it stands inside of a macro call.
+    pub(crate) within_macro: bool,
+    /// Whether it stands in a function that is called by no line of a driver's, whatever its attributes say.
+    has_no_caller: bool,
+    /// Where pool calls stand that could not be rewritten.
+    pub(crate) missed: Vec<Span>,
 }
 
 impl Rewrite {
+    fn new(options: &Options, names: Names) -> Self {
+        Self {
+            krate: options.krate(),
+            renamed: options.krate.is_some(),
+            guard: options.guard,
+            names,
+            constant: false,
+            within_macro: false,
+            has_no_caller: false,
+            missed: Vec::new(),
+        }
+    }
+
+    /// A warning for each pool call that could not be rewritten since this was asked.
+    fn warnings(&mut self) -> Vec<Stmt> {
+        self.missed.drain(..).filter_map(|span| parsed(fallback::missed_warning(span))).collect()
+    }
+
     fn target(&mut self, options: &Options, target: &mut Target) {
         match target {
-            Target::Item(Item::Fn(ItemFn { sig, block, .. })) => self.annotated(options, sig, block),
-            Target::ImplFn(ImplItemFn { sig, block, .. })
-            | Target::TraitFn(TraitItemFn { sig, default: Some(block), .. }) => {
-                self.annotated(options, sig, block)
+            Target::Item(Item::Fn(ItemFn { attrs, sig, block, .. })) => {
+                self.annotated(options, attrs, sig, block);
+            }
+            Target::ImplFn(ImplItemFn { attrs, sig, block, .. })
+            | Target::TraitFn(TraitItemFn { attrs, sig, default: Some(block), .. }) => {
+                self.annotated(options, attrs, sig, block);
             }
             Target::Item(item) => self.visit_item_mut(item),
             Target::TraitFn(_) => {}
@@ -91,8 +139,17 @@ impl Rewrite {
     }
 
     /// A function with the attribute on itself.
-    fn annotated(&mut self, options: &Options, signature: &Signature, block: &mut Block) {
-        self.body(signature, block);
+    fn annotated(
+        &mut self,
+        options: &Options,
+        attributes: &mut Vec<Attribute>,
+        signature: &Signature,
+        block: &mut Block,
+    ) {
+        if options.wrapper.is_some() && !is_wrapper(attributes) {
+            attributes.push(parse_quote!(#[track_caller]));
+        }
+        self.body(attributes, signature, block);
         if let Some(name) = &options.finish {
             finish(&self.krate, name, signature, block);
         }
@@ -105,9 +162,11 @@ impl Rewrite {
             return;
         }
         match self.own_options(attributes, Some(signature)) {
-            Some(options) => self.guarded(options.guard, |this| this.annotated(&options, signature, block)),
+            Some(options) => {
+                self.guarded(options.guard, |this| this.annotated(&options, attributes, signature, block));
+            }
             None if catalog::is_wrapper(signature) => {}
-            None => self.body(signature, block),
+            None => self.body(attributes, signature, block),
         }
     }
 
@@ -131,17 +190,22 @@ impl Rewrite {
         Some(options)
     }
 
-    fn body(&mut self, signature: &Signature, block: &mut Block) {
-        let outer = std::mem::replace(&mut self.constant, signature.constness.is_some());
+    fn body(&mut self, attributes: &[Attribute], signature: &Signature, block: &mut Block) {
+        let outer = (self.constant, self.has_no_caller);
+        self.constant = signature.constness.is_some();
+        self.has_no_caller = is_wrapper(attributes) && checks::without_caller(signature).is_some();
         self.names.enter();
         for input in &signature.inputs {
-            if let FnArg::Typed(input) = input {
-                self.names.add_pattern(&input.pat);
+            match input {
+                // May be a closure, which cannot be called from another one.
+                FnArg::Typed(input) if is_generic(&input.ty, signature) => self.names.add_other(&input.pat),
+                FnArg::Typed(input) => self.names.add_pattern(&input.pat),
+                FnArg::Receiver(_) => {}
             }
         }
         self.visit_block_mut(block);
         self.names.leave();
-        self.constant = outer;
+        (self.constant, self.has_no_caller) = outer;
     }
 
     /// Does `visit` as in code that the compiler runs.
@@ -152,27 +216,58 @@ impl Rewrite {
     }
 
     /// Does `visit` in a scope of its own.
-    fn scope(&mut self, visit: impl FnOnce(&mut Self)) {
+    pub(crate) fn scope(&mut self, visit: impl FnOnce(&mut Self)) {
         self.names.enter();
         visit(self);
         self.names.leave();
     }
 
     /// Whether `attributes` say to leave what they stand on alone. That attribute goes.
-    fn skips(&mut self, attributes: &mut Vec<Attribute>) -> bool {
+    pub(crate) fn skips(&mut self, attributes: &mut Vec<Attribute>) -> bool {
         let before = attributes.len();
         attributes.retain(|attribute| !fallback::is_skip(attribute.path(), &self.krate));
         attributes.len() < before
     }
 
     /// The tracked form of `call`, or `None` where it is no call of a pool function.
-    fn tracked(&self, call: &ExprCall) -> Option<ExprCall> {
+    fn tracked(&mut self, call: &ExprCall) -> Option<Expr> {
         if self.constant {
             return None;
         }
-        let Expr::Path(callee) = unwrapped(&call.func) else { return None };
-        let function = self.names.resolve(&callee.path, call.args.len())?;
-        self.wrap(call, function)
+        let function = self.called(call)?;
+        let tracked =
+            if self.within_macro { self.recorded(call, function) } else { self.rewritten(call, function) };
+        if tracked.is_none() {
+            self.missed.push(start(&call.func));
+        }
+        tracked
+    }
+
+    /// The pool function that is called, by its path or as a field of that name.
+    fn called(&self, call: &ExprCall) -> Option<&'static Function> {
+        match unwrapped(&call.func) {
+            Expr::Path(callee) => self.names.resolve(&callee.path, call.args.len()),
+            Expr::Field(ExprField { member: Member::Named(name), .. }) => {
+                catalog::find(&name.unraw().to_string())
+                    .filter(|function| function.arguments == call.args.len())
+            }
+            _ => None,
+        }
+    }
+
+    /// The tracked form of a call of `function`, whatever it is called by.
+    fn rewritten(&self, call: &ExprCall, function: &'static Function) -> Option<Expr> {
+        let start = start(&call.func);
+        if is_place(&call.func) {
+            return self.wrap(call, function, start).map(Expr::Call);
+        }
+        // What finds the function is done once, and first, as in any call.
+        let found = format_ident!("{PREFIX}callee", span = Span::mixed_site().located_at(start));
+        let bare = ExprCall { func: Box::new(parse_quote!(#found)), ..call.clone() };
+        let tracked = self.wrap(&bare, function, start)?;
+        let mut whole: ExprMatch = parse_quote!(match () { #found => #tracked });
+        *whole.expr = unwrapped(&call.func).clone();
+        Some(Expr::Match(whole))
     }
 
     /// The guard of what is allocated here, with a comma.
@@ -186,8 +281,8 @@ impl Rewrite {
         }
     }
 
-    fn wrap(&self, call: &ExprCall, function: &'static Function) -> Option<ExprCall> {
-        let start = start(&call.func);
+    /// The tracked form of a call of `function`, with its site at `start`.
+    fn wrap(&self, call: &ExprCall, function: &'static Function, start: Span) -> Option<ExprCall> {
         // Located at the driver's call for messages, but in the expansion's own context: names that no code of
         // the driver's can meet, and no lint takes for the driver's.
         let hidden = Span::mixed_site().located_at(start);
@@ -202,7 +297,11 @@ impl Rewrite {
         let here = local("here");
         // This call alone stands where the driver's does: the compiler reports it as the caller.
         let visible = respanned(&self.krate, start);
-        let location = quote_spanned!(start=> #visible::__private::Location::caller());
+        let mut location = quote_spanned!(start=> #visible::__private::Location::caller());
+        if self.has_no_caller {
+            // A closure is nobody's wrapper: this is its own line.
+            location = quote_spanned!(hidden=> (|| #location)());
+        }
         tracked.args.insert(0, parsed(location)?);
         let name = Ident::new(function.name, hidden);
         let (door, guard) = match function.does {
@@ -242,7 +341,7 @@ impl ToTokens for Target {
 }
 
 /// The tokens of `path` as if they stood at `span`.
-fn respanned(path: &Path, span: Span) -> TokenStream {
+pub(crate) fn respanned(path: &Path, span: Span) -> TokenStream {
     let respan = |mut token: TokenTree| {
         token.set_span(span);
         token
@@ -254,12 +353,12 @@ fn respanned(path: &Path, span: Span) -> TokenStream {
 }
 
 /// What `tokens` are as syntax. Where a driver's tokens among them do not read so, the call stays as it is.
-fn parsed<T: Parse>(tokens: TokenStream) -> Option<T> {
+pub(crate) fn parsed<T: Parse>(tokens: TokenStream) -> Option<T> {
     syn::parse2(tokens).ok()
 }
 
 /// The expression without parentheses and invisible groups around it.
-fn unwrapped(expression: &Expr) -> &Expr {
+pub(crate) fn unwrapped(expression: &Expr) -> &Expr {
     match expression {
         Expr::Paren(inner) => unwrapped(&inner.expr),
         Expr::Group(inner) => unwrapped(&inner.expr),
@@ -267,8 +366,19 @@ fn unwrapped(expression: &Expr) -> &Expr {
     }
 }
 
+/// Whether reading this expression does nothing, so that it may be read late, or twice.
+fn is_place(expression: &Expr) -> bool {
+    match expression {
+        Expr::Path(_) => true,
+        Expr::Paren(inner) => is_place(&inner.expr),
+        Expr::Group(inner) => is_place(&inner.expr),
+        Expr::Field(inner) => is_place(&inner.base),
+        _ => false,
+    }
+}
+
 /// Where the compiler says that a call of `callee` stands: at its first token.
-fn start(callee: &Expr) -> Span {
+pub(crate) fn start(callee: &Expr) -> Span {
     fn first(tokens: TokenStream) -> Option<Span> {
         match tokens.into_iter().next()? {
             TokenTree::Group(group) if group.delimiter() == Delimiter::None => first(group.stream()),
@@ -292,31 +402,38 @@ fn finish(krate: &Path, name: &LitStr, signature: &Signature, block: &mut Block)
     let krate = respanned(krate, hidden);
     let guard: Option<Stmt> =
         parsed(quote_spanned!(hidden=> let __memtrack_finish = #krate::__private::Finish::new(#name);));
-    let ty = match &signature.output {
-        ReturnType::Default => quote_spanned!(hidden=> ()),
-        ReturnType::Type(_, ty) => ty.to_token_stream(),
-    };
-    // A result of its own: the temporaries of the body's last expression go before the report, which before
-    // edition 2024 they would not. A body that only ever returns or loops never comes to it.
+    // The temporaries of the body's last expression go before the report, which before edition 2024 they would not.
+    match &signature.output {
+        ReturnType::Default => end_in_semicolon(&mut block.stmts, hidden),
+        ReturnType::Type(_, ty) if !is_unnameable(ty) => end_in_result(&mut block.stmts, ty, hidden),
+        ReturnType::Type(..) => {}
+    }
+    block.stmts.splice(0..0, guard);
+}
+
+/// Makes a statement of the last expression.
+fn end_in_semicolon(body: &mut [Stmt], hidden: Span) {
+    match body.last_mut() {
+        Some(Stmt::Expr(_, semicolon @ None)) => *semicolon = Some(Semi(hidden)),
+        Some(Stmt::Macro(StmtMacro { semi_token: semicolon @ None, .. })) => *semicolon = Some(Semi(hidden)),
+        _ => {}
+    }
+}
+
+/// Gives the body a result of its own. A body that only ever returns or loops never comes to it.
+fn end_in_result(body: &mut Vec<Stmt>, ty: &Type, hidden: Span) {
     let whole: Option<Block> = parsed(quote_spanned! {hidden=> {
         let __memtrack_result: #ty = {};
         #[allow(unreachable_code, clippy::needless_return)]
         return __memtrack_result;
     }});
-    let nameable = !matches!(&signature.output, ReturnType::Type(_, ty) if is_unnameable(ty));
-    let body = std::mem::take(&mut block.stmts);
-    block.stmts = match whole {
-        Some(mut whole) if nameable => {
-            if let Some(Stmt::Local(Local { init: Some(init), .. })) = whole.stmts.first_mut() {
-                if let Expr::Block(inner) = init.expr.as_mut() {
-                    inner.block.stmts = body;
-                }
-            }
-            whole.stmts
+    let Some(mut whole) = whole else { return };
+    if let Some(Stmt::Local(Local { init: Some(init), .. })) = whole.stmts.first_mut() {
+        if let Expr::Block(inner) = init.expr.as_mut() {
+            inner.block.stmts = std::mem::take(body);
         }
-        _ => body,
-    };
-    block.stmts.splice(0..0, guard);
+    }
+    *body = whole.stmts;
 }
 
 /// Whether a local cannot have this type written on it, as far as can be seen.
@@ -371,9 +488,10 @@ impl VisitMut for Rewrite {
             Expr::Call(call) => {
                 visit_mut::visit_expr_call_mut(self, call);
                 if let Some(tracked) = self.tracked(call) {
-                    *call = tracked;
+                    *expression = tracked;
                 }
             }
+            Expr::Verbatim(tokens) if !self.constant => self.miss_all(tokens.clone()),
             // The length is a constant.
             Expr::Repeat(repeat) => self.visit_expr_mut(&mut repeat.expr),
             Expr::If(_) | Expr::While(_) => self.scope(|this| visit_mut::visit_expr_mut(this, expression)),
@@ -411,14 +529,28 @@ impl VisitMut for Rewrite {
         if !self.skips(&mut local.attrs) {
             visit_mut::visit_local_mut(self, local);
         }
-        self.names.add_pattern(&local.pat);
+        // A closure's body is rewritten, so its calls are not.
+        match &local.init {
+            Some(init) if matches!(unwrapped(&init.expr), Expr::Closure(_)) => {
+                self.names.add_other(&local.pat)
+            }
+            _ => self.names.add_pattern(&local.pat),
+        }
     }
 
     fn visit_block_mut(&mut self, block: &mut Block) {
+        let outer = std::mem::take(&mut self.missed);
         self.scope(|this| {
             this.names.add_items(block);
             visit_mut::visit_block_mut(this, block);
         });
+        let warnings = self.warnings();
+        block.stmts.splice(0..0, warnings);
+        self.missed = outer;
+    }
+
+    fn visit_macro_mut(&mut self, call: &mut Macro) {
+        self.macro_call(call);
     }
 
     fn visit_expr_closure_mut(&mut self, closure: &mut ExprClosure) {
@@ -445,20 +577,33 @@ impl VisitMut for Rewrite {
         }
         match item {
             Item::Fn(ItemFn { attrs, sig, block, .. }) => self.function(attrs, sig, block),
+            // Such as `thread_local!` has: the first thread that asks runs it.
+            Item::Static(_) if self.within_macro => visit_mut::visit_item_mut(self, item),
             Item::Const(_) | Item::Static(_) => self.constant(|this| visit_mut::visit_item_mut(this, item)),
             Item::Mod(_) | Item::Impl(_) | Item::Trait(_) => {
                 let options = item_attributes(item).and_then(|attributes| self.own_options(attributes, None));
                 let guard = options.and_then(|options| options.guard);
                 self.guarded(guard, |this| visit_mut::visit_item_mut(this, item));
             }
+            Item::Macro(definition) if definition.mac.path.is_ident("macro_rules") => {
+                self.macro_definition(definition);
+            }
+            Item::Macro(call) => self.macro_call(&mut call.mac),
+            Item::Verbatim(tokens) => self.miss_all(tokens.clone()),
             _ => {}
         }
     }
 
     fn visit_item_mod_mut(&mut self, module: &mut ItemMod) {
+        let outer = std::mem::take(&mut self.missed);
         let back = self.names.enter_module(module);
         visit_mut::visit_item_mod_mut(self, module);
         self.names.leave_module(back);
+        let warnings = self.warnings();
+        if let Some((_, items)) = &mut module.content {
+            items.extend(warnings.into_iter().filter_map(|warning| parsed(warning.into_token_stream())));
+        }
+        self.missed = outer;
     }
 
     fn visit_impl_item_mut(&mut self, item: &mut ImplItem) {
@@ -470,6 +615,8 @@ impl VisitMut for Rewrite {
                 }
                 self.constant(|this| visit_mut::visit_impl_item_const_mut(this, item));
             }
+            ImplItem::Macro(ImplItemMacro { attrs, mac, .. }) => self.macro_item(attrs, mac),
+            ImplItem::Verbatim(tokens) => self.miss_all(tokens.clone()),
             _ => {}
         }
     }
@@ -485,15 +632,39 @@ impl VisitMut for Rewrite {
                 }
                 self.constant(|this| visit_mut::visit_trait_item_const_mut(this, item));
             }
+            TraitItem::Macro(TraitItemMacro { attrs, mac, .. }) => self.macro_item(attrs, mac),
+            TraitItem::Verbatim(tokens) => self.miss_all(tokens.clone()),
             _ => {}
         }
     }
 
-    // Types and attributes hold no code that runs.
+    // Patterns, but for their guards, types and attributes hold no code that runs.
+    fn visit_pat_mut(&mut self, pattern: &mut Pat) {
+        if let Pat::Guard(guarded) = pattern {
+            self.visit_expr_mut(&mut guarded.guard);
+        }
+    }
     fn visit_type_mut(&mut self, _: &mut Type) {}
     fn visit_path_mut(&mut self, _: &mut Path) {}
     fn visit_attribute_mut(&mut self, _: &mut Attribute) {}
     fn visit_generics_mut(&mut self, _: &mut syn::Generics) {}
+}
+
+/// Whether a parameter of this type may be of any.
+fn is_generic(ty: &Type, signature: &Signature) -> bool {
+    match ty {
+        Type::ImplTrait(_) | Type::TraitObject(_) => true,
+        Type::Path(ty) => {
+            signature.generics.type_params().any(|parameter| ty.path.is_ident(&parameter.ident))
+        }
+        Type::Reference(reference) => is_generic(&reference.elem, signature),
+        _ => false,
+    }
+}
+
+/// Whether a function has its caller's lines.
+fn is_wrapper(attributes: &[Attribute]) -> bool {
+    attributes.iter().any(|attribute| attribute.path().is_ident("track_caller"))
 }
 
 fn item_attributes(item: &mut Item) -> Option<&mut Vec<Attribute>> {

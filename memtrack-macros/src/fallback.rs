@@ -2,10 +2,11 @@
 
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::{quote, quote_spanned};
-use syn::{Ident, Item, Path, parse_quote};
+use syn::{Item, Path, parse_quote};
 
 use crate::checks;
 use crate::parse::{self, Items, Options, Target};
+use crate::tokens;
 
 /// Every name that an expansion brings along begins so; no driver's does.
 pub(crate) const PREFIX: &str = "__memtrack_";
@@ -78,7 +79,7 @@ fn read(options: TokenStream, item: &TokenStream) -> syn::Result<Options> {
 }
 
 /// Stable Rust lets a macro warn in one way only: by using something deprecated.
-fn idle_warning() -> TokenStream {
+pub(crate) fn idle_warning() -> TokenStream {
     let span = Span::call_site();
     quote_spanned! {span=>
         const _: () = {
@@ -87,6 +88,21 @@ fn idle_warning() -> TokenStream {
             #[allow(non_upper_case_globals)]
             const memtrack_without_a_kernel: () = ();
             memtrack_without_a_kernel
+        };
+    }
+}
+
+/// Warns that a pool call at `span` is not tracked.
+pub(crate) fn missed_warning(span: Span) -> TokenStream {
+    let span = Span::call_site().located_at(span);
+    quote_spanned! {span=>
+        const _: () = {
+            #[deprecated(note = "memtrack does not track this call: the tokens round it do not read as code, or are \
+                                 taken apart by a macro. Move the call out of the macro, or write \
+                                 `#[memtrack::skip]` on the statement or item")]
+            #[allow(non_upper_case_globals)]
+            const untracked_pool_call: () = ();
+            untracked_pool_call
         };
     }
 }
@@ -135,8 +151,26 @@ pub(crate) fn is_ours(path: &Path, krate: &Path, name: &str) -> bool {
     *last == name && (known || *package == "memtrack")
 }
 
+/// Where what stands under a `#[memtrack::skip]` ends, if one begins at `place` among tokens: after its semicolon or
+/// its braces.
+pub(crate) fn skip_at(tokens: &[TokenTree], place: usize, krate: &Path) -> Option<usize> {
+    let (TokenTree::Punct(hash), TokenTree::Group(group)) = (&tokens[place], tokens.get(place + 1)?) else {
+        return None;
+    };
+    if hash.as_char() != '#' || !is_skip_group(group, krate) {
+        return None;
+    }
+    let is_end = |token: &TokenTree| match token {
+        TokenTree::Punct(punct) => punct.as_char() == ';',
+        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+        _ => false,
+    };
+    let length = tokens[place + 2..].iter().position(is_end);
+    Some(length.map_or(tokens.len(), |length| place + 2 + length + 1))
+}
+
 /// The tokens without the `#[memtrack::skip]`s in them, which only an instrumenting memtrack understands on a
-/// statement. What is inside of macro calls is not ours to read and stays.
+/// statement. What is text or data to a macro stays.
 fn unskipped(tokens: TokenStream, krate: &Path) -> TokenStream {
     if !has_skip(tokens.clone(), krate) {
         return tokens;
@@ -150,7 +184,7 @@ fn unskipped(tokens: TokenStream, krate: &Path) -> TokenStream {
             {
                 rest.next();
             }
-            (TokenTree::Group(group), _) if !is_macro_call(&out) => {
+            (TokenTree::Group(group), _) if !tokens::ends_with_data_macro(&out) => {
                 let mut inner = Group::new(group.delimiter(), unskipped(group.stream(), krate));
                 inner.set_span(group.span());
                 out.push(TokenTree::Group(inner));
@@ -172,15 +206,4 @@ fn has_skip(tokens: TokenStream, krate: &Path) -> bool {
 fn is_skip_group(group: &Group, krate: &Path) -> bool {
     group.delimiter() == Delimiter::Bracket
         && syn::parse2::<Path>(group.stream()).is_ok_and(|path| is_skip(&path, krate))
-}
-
-/// Whether what comes after `before` is the body of a macro call: `name!`, or `macro_rules! name`.
-fn is_macro_call(before: &[TokenTree]) -> bool {
-    let bang = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == '!');
-    let ident = |token: &TokenTree| syn::parse2::<Ident>(token.clone().into()).is_ok();
-    match before {
-        [.., name, mark] if bang(mark) => ident(name),
-        [.., keyword, mark, name] if bang(mark) && ident(name) => ident(keyword),
-        _ => false,
-    }
 }

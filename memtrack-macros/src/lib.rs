@@ -1,5 +1,5 @@
 //! The macros of memtrack. Drivers name them through the package `memtrack`, whose features choose which of the three
-//! `memtrack::instrument` is, and `memtrack::instrument_items!` likewise:
+//! `memtrack::instrument` is, and `instrument_items!`, `record_alloc!` and `record_free!` likewise:
 //!
 //! - [`macro@instrument`] rewrites pool calls,
 //! - [`macro@instrument_off`] leaves the driver's tokens as they are,
@@ -7,17 +7,24 @@
 //!
 //! All three read the same options and refuse the same mistakes with the same words. Their way runs through one
 //! room after the other: `parse` reads, `checks` refuses, `model` learns which names mean pool functions,
-//! `expand` rewrites, and `fallback` hands the driver's own tokens back whenever there is nothing else to give.
+//! `expand` rewrites, with `macro_calls` where there are only tokens to rewrite, and `fallback` hands the driver's own
+//! tokens back whenever there is nothing else to give. An annotated `use` goes through `import`, a single call through
+//! `record`.
 
 mod catalog;
 mod checks;
 mod expand;
 mod fallback;
+mod import;
+mod macro_calls;
 mod model;
 mod parse;
+mod record;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
+use catalog::Does;
 use proc_macro::TokenStream;
 
 /// Rewrites the pool calls in a module, function, impl or trait into tracked calls.
@@ -54,6 +61,42 @@ pub fn instrument_items_off(items: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn instrument_items_idle(items: TokenStream) -> TokenStream {
     fallback::items_idle(items.into()).into()
+}
+
+/// Tracks one call that allocates, by the name of the kernel's function that it calls.
+#[proc_macro]
+pub fn record_alloc(call: TokenStream) -> TokenStream {
+    record::on(Does::Allocate, call.into()).into()
+}
+
+/// Checks what [`record_alloc!`] would check, and leaves the call as it is.
+#[proc_macro]
+pub fn record_alloc_off(call: TokenStream) -> TokenStream {
+    record::off(Does::Allocate, call.into()).into()
+}
+
+/// As [`record_alloc_off!`], with a warning that memtrack is not told which kernel to report to.
+#[proc_macro]
+pub fn record_alloc_idle(call: TokenStream) -> TokenStream {
+    record::idle(Does::Allocate, call.into()).into()
+}
+
+/// Tracks one call that frees, by the name of the kernel's function that it calls.
+#[proc_macro]
+pub fn record_free(call: TokenStream) -> TokenStream {
+    record::on(Does::Free, call.into()).into()
+}
+
+/// Checks what [`record_free!`] would check, and leaves the call as it is.
+#[proc_macro]
+pub fn record_free_off(call: TokenStream) -> TokenStream {
+    record::off(Does::Free, call.into()).into()
+}
+
+/// As [`record_free_off!`], with a warning that memtrack is not told which kernel to report to.
+#[proc_macro]
+pub fn record_free_idle(call: TokenStream) -> TokenStream {
+    record::idle(Does::Free, call.into()).into()
 }
 
 /// Leaves an item or a statement inside an instrumented one alone. Written as `#[memtrack::skip]`: a bare `#[skip]`

@@ -14,6 +14,8 @@ pub(crate) struct Options {
     pub(crate) finish: Option<LitStr>,
     /// The guard of blocks that are allocated here.
     pub(crate) guard: Option<Guard>,
+    /// Where the function is said to be a wrapper, whose callers are the sites.
+    pub(crate) wrapper: Option<Span>,
 }
 
 /// A guard, as `memtrack::Guard` has them.
@@ -52,12 +54,21 @@ impl Options {
     pub(crate) fn krate(&self) -> Path {
         self.krate.clone().unwrap_or_else(|| parse_quote!(::memtrack))
     }
+
+    /// `Err` for options that one call cannot have.
+    pub(crate) fn only_of_a_call(&self) -> syn::Result<()> {
+        let span = self.finish.as_ref().map(LitStr::span).or(self.wrapper);
+        span.map_or(Ok(()), |span| {
+            Err(syn::Error::new(span, "one call has no such option: write `guard = \"full\"`, or nothing"))
+        })
+    }
 }
 
 enum Opt {
     Krate(Span, Path),
     Finish(Span, LitStr),
     Guard(Span, Guard),
+    Wrapper(Span),
 }
 
 impl Parse for Opt {
@@ -70,6 +81,8 @@ impl Parse for Opt {
         }
         let name: syn::Ident = input.parse().map_err(|error| syn::Error::new(error.span(), UNKNOWN_HELP))?;
         let help = match name.to_string().as_str() {
+            "wrapper" if input.is_empty() || input.peek(Token![,]) => return Ok(Self::Wrapper(name.span())),
+            "wrapper" => return Err(syn::Error::new(input.span(), WRAPPER_HELP)),
             "finish" => FINISH_HELP,
             "guard" => GUARD_HELP,
             _ => {
@@ -90,8 +103,9 @@ impl Parse for Opt {
     }
 }
 
-const UNKNOWN_HELP: &str = "write `guard = \"full\"`, `finish = \"Driver\"` on the unload routine, or `crate = path` \
-                            where memtrack has another name";
+const UNKNOWN_HELP: &str = "write `guard = \"full\"`, `finish = \"Driver\"` on the unload routine, `wrapper` on a \
+                            function whose callers are to be named, or `crate = path` where memtrack has another name";
+const WRAPPER_HELP: &str = "`wrapper` has no value: write `#[memtrack::instrument(wrapper)]`";
 const CRATE_HELP: &str = "write `crate = path`, with the path under which this crate knows memtrack";
 const GUARD_HELP: &str = "write `guard = \"tail\"`, `guard = \"full\"` or `guard = \"none\"`";
 const FINISH_HELP: &str = "write `finish = \"Driver\"`, with the name that the leak report is to carry";
@@ -101,17 +115,19 @@ impl Parse for Options {
         let mut krate = None;
         let mut finish = None;
         let mut guard = None;
+        let mut wrapper = None;
         for option in Punctuated::<Opt, Token![,]>::parse_terminated(input)? {
             let (span, again) = match option {
                 Opt::Krate(span, path) => (span, krate.replace(path).is_some()),
                 Opt::Finish(span, name) => (span, finish.replace(name).is_some()),
                 Opt::Guard(span, chosen) => (span, guard.replace(chosen).is_some()),
+                Opt::Wrapper(span) => (span, wrapper.replace(span).is_some()),
             };
             if again {
                 return Err(syn::Error::new(span, "this option is given twice: leave one of them out"));
             }
         }
-        Ok(Self { krate, finish, guard })
+        Ok(Self { krate, finish, guard, wrapper })
     }
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::quote;
 
-use crate::{catalog, expand, fallback};
+use crate::{catalog, expand, fallback, record};
 
 mod every_source;
 
@@ -147,7 +147,17 @@ fn what_only_looks_like_a_pool_call_stays() {
         "fn f() { let g = ExAllocatePool2; }",
         "fn f() { g(ExFreePool) }",
         "fn f() { x.ExFreePool(p) }",
-        "fn f() { assert!(ExFreePool(p)); }",
+        "fn f() { stringify!(ExFreePool(p)); concat!(ExFreePool(p)); m!(stringify!(ExFreePool(p))); }",
+        "fn f() { m!(fn ExFreePool(p: P)); m!(x.ExFreePool(p)); m!($ExFreePool(p)); m!(ExFreePool(p, q)); }",
+        "fn f() { asm!(\"\", ExFreePool(p)); ::quote::quote!(ExFreePool(p)); memtrack::record_free!(F, ExFreePool(p)); }",
+        "mod m { memtrack::instrument_items! { fn f() { ExFreePool(p) } } }",
+        "mod m { macro_rules! m { ($a:ident) => { fn ExFreePool($a: P) {} stringify!(ExFreePool($a)) } } }",
+        "const fn f() { m!(ExFreePool(p)) }",
+        "fn f() { (self.ExFreePool)(p, q); (x.y)(p) }",
+        "fn f() { let mut ExFreePool = |p| { n += 1; }; ExFreePool(p) }",
+        "fn f<F: FnOnce(P)>(ExFreePool: F, p: P) { ExFreePool(p) }",
+        "fn f(ExFreePool: &mut impl FnMut(P), p: P) { ExFreePool(p) }",
+        "fn f(ExFreePool: &mut dyn FnMut(P), p: P) { ExFreePool(p) }",
         "mod m { extern \"C\" { fn ExFreePool(p: P); } }",
         "mod m { use a::ExFreePool; pub use b::*; }",
         "mod m { type ExAllocatePool = u8; }",
@@ -205,11 +215,202 @@ fn calls_are_found_wherever_code_runs() {
         "fn f() { [ExFreePool(p); 2] }",
         "const fn f() { || ExFreePool(p) }",
         "fn f() { r#ExFreePool(p) }",
+        "fn f() { (self.ExFreePool)(p) }",
+        "fn f() { (table(x).inner.ExFreePool)(p) }",
         "fn f() { ntddk::r#ExFreePool(p) }",
     ] {
         assert_eq!(tracked(item), ["ExFreePool"], "{item}");
     }
     assert_eq!(tracked("fn f() { ExFreePool(ExAllocatePool(a, b)) }"), ["ExFreePool", "ExAllocatePool"]);
+}
+
+/// How many calls the expansion of `item` warns of.
+fn missed(item: &str) -> usize {
+    on("", item).to_string().matches("untracked_pool_call ;").count()
+        + on("", item).to_string().matches("untracked_pool_call }").count()
+}
+
+/// What a macro is given becomes this.
+const RECORDED: &str = "::memtrack::record_free!(ExFreePool, ExFreePool(p))";
+
+#[test]
+fn calls_in_macro_calls_are_recorded_where_the_tokens_read_as_code() {
+    for call in [
+        "m!(ExFreePool(p));",
+        "m!(a, ExFreePool(p), b = c);",
+        "m![ExFreePool(p); 3];",
+        "m! { let x = ExFreePool(p); x }",
+        "m!(|x| { ExFreePool(p) });",
+        "m!(n!(x, [ExFreePool(p)]));",
+        "matches!(ExFreePool(p), A | B if c);",
+        "matches!(x, y if ExFreePool(p));",
+        "assert_matches!(ExFreePool(p), Some(_), \"{}\", x);",
+        "cfg_if! { if #[cfg(a)] { ExFreePool(p); } else { x } }",
+        "select! { a = b => { m!(c => { ExFreePool(p) }) } }",
+        "assert!(x, \"{}\", ExFreePool(p));",
+        "assert_eq!(ExFreePool(p), q);",
+        "println!(\"{}\", unsafe { ExFreePool(p) });",
+        "m!(unsafe { ExFreePool(p) }, x);",
+    ] {
+        let item = format!("fn f() {{ {call} }}");
+        let expected = item.replace("ExFreePool(p)", RECORDED);
+        assert_eq!(flat(on("", &item)), flat(tokens(&expected)), "{item}");
+    }
+    let items = "mod m { thread_local! { static X: L = { ExFreePool(p) }; } impl S { m! { fn g() { ExFreePool(p) } } } }";
+    assert_eq!(flat(on("", items)), flat(tokens(&items.replace("ExFreePool(p)", RECORDED))));
+    let field = "fn f() { m!((self.ExFreePool)(p)) }";
+    let expected = "fn f() { m!(::memtrack::record_free!(ExFreePool, (self.ExFreePool)(p))) }";
+    assert_eq!(flat(on("", field)), flat(tokens(expected)));
+    let renamed = "mod m { use a::ExFreePool as free; fn f() { m!(free(p)); let free = 1; m!(free(p)); } }";
+    let expected = "::memtrack::record_free!(ExFreePool, free(p))";
+    assert_eq!(flat(on("", renamed)), flat(tokens(&renamed.replacen("free(p)", expected, 1))));
+    let text = on("crate = crate::mt, guard = \"full\"", "fn f() { m!(ExAllocatePool(a, b)) }").to_string();
+    let expected =
+        "crate::mt::record_alloc!(ExAllocatePool, ExAllocatePool(a, b), guard = \"full\", crate = crate::mt)";
+    assert!(text.contains(&tokens(expected).to_string()), "{text}");
+}
+
+#[test]
+fn an_assertion_says_what_the_driver_wrote() {
+    let text = on("", "fn f() { assert!(ExFreePool(p)); debug_assert!(!ExFreePool(p),); }").to_string();
+    assert_eq!(text.matches(", \"assertion failed: {}\" , \"").count(), 2, "{text}");
+}
+
+#[test]
+fn macros_of_the_drivers_own_record_what_they_make() {
+    for made in [
+        "{ ExFreePool(p) }",
+        "{ a; $x.y({ ExFreePool(p) }) }",
+        "{ $($x(ExFreePool(p)));* }",
+        "{ fn ExFreePool2() {} ExFreePool(p) }",
+    ] {
+        let item = format!("mod m {{ macro_rules! free {{ ($x:expr) => {made}; () => {{}} }} }}");
+        assert_eq!(flat(on("", &item)), flat(tokens(&item.replace("ExFreePool(p)", RECORDED))), "{item}");
+    }
+    for (call, recorded) in [
+        ("$crate::k::ExFreePool($x)", "ExFreePool"),
+        ("::k::ExFreePool::<u8>($x,)", "ExFreePool"),
+        ("<K as Pool<u8>>::ExFreePool($x)", "ExFreePool"),
+    ] {
+        let item = format!("fn f() {{ macro_rules! free {{ ($x:expr) => {{ {call} }} }} }}");
+        let expected = item.replace(call, &format!("::memtrack::record_free!({recorded}, {call})"));
+        assert_eq!(flat(on("", &item)), flat(tokens(&expected)), "{item}");
+    }
+    let skipped =
+        "fn f() { macro_rules! m { () => { #[memtrack::skip] let x = ExFreePool(p); ExFreePool(p) } } }";
+    let expected = "fn f() { macro_rules! m { () => { let x = ExFreePool(p); RECORDED } } }"
+        .replace("RECORDED", RECORDED);
+    assert_eq!(flat(on("", skipped)), flat(tokens(&expected)));
+    assert_eq!(missed(skipped), 0);
+}
+
+#[test]
+fn what_cannot_be_rewritten_is_warned_of() {
+    for (item, calls) in [
+        ("fn f() { m!(ExFreePool(p) => x); }", 1),
+        ("fn f() { m!(a: ExFreePool(p), b: [ExFreePool(q)]); { m!(ExFreePool(p) => x); } }", 3),
+        ("mod m { macro_rules! m { ($f:ident($x:expr)) => { $f($x) } } fn f() { m!(ExFreePool(p)); } }", 1),
+        ("mod m { macro_rules! m { ($($f:ident)::+($x:expr)) => {} } fn f() { m!(ExFreePool(p)); } }", 1),
+        ("mod m { macro_rules! m { (ExFreePool $x:tt) => {} } fn f() { m!(ExFreePool(p)); } }", 1),
+        ("mod m { macro_rules! m { ($($x:tt),*) => { ExFreePool($($x),*) } } }", 1),
+        ("mod m { #[macro_export] macro_rules! m { () => { ExFreePool(p) } } }", 1),
+        ("mod m { m!(ExFreePool(p) => x); }", 1),
+        ("impl S { m!(ExFreePool(p) => x); }", 1),
+        ("fn f() { #[memtrack::skip] m!(ExFreePool(p) => x); }", 0),
+        ("mod m { #[memtrack::skip] m!(ExFreePool(p) => x); }", 0),
+        ("impl S { #[memtrack::skip] m!(ExFreePool(p) => x); }", 0),
+        ("fn f() { m!(ExFreePool(p)); }", 0),
+        ("fn f() { m!(ExFreePoolX(p) => x); }", 0),
+    ] {
+        assert_eq!(missed(item), calls, "{item}");
+    }
+}
+
+#[test]
+fn what_is_memtracks_own_is_tracked_already() {
+    for item in [
+        "fn f() { memtrack::ntddk::ExFreePool(p) }",
+        "fn f() { ::memtrack::ntddk::ExFreePool(p) }",
+        "fn f() { use memtrack::ntddk; ntddk::ExFreePool(p) }",
+        "fn f() { use memtrack::ntddk::*; ExFreePool(p) }",
+        "fn f() { use memtrack::ntddk::ExFreePool as free; free(p) }",
+        "mod m { use memtrack::ntddk::ExFreePool; fn f() { ExFreePool(p); m!(ExFreePool(p)) } }",
+        "mod m { use memtrack::ntddk as k; mod n { use super::k; fn f() { k::ExFreePool(p) } } }",
+        "mod m { mod n { pub use memtrack::ntddk::*; } use n::ExFreePool as free; fn f() { free(p); n::ExFreePool(p) } }",
+        "mod m { #[memtrack::instrument] use wdk_sys::ntddk::ExFreePool; fn f() { ExFreePool(p) } }",
+        "mod m { #[memtrack::instrument] use wdk_sys::{ntddk::{self, *}, P}; fn f() { ExFreePool(p); ntddk::ExFreePool(p) } }",
+        "fn f() { #[memtrack::instrument] use a::{ntddk as n, ExFreePool as free}; n::ExFreePool(p); free(p) }",
+    ] {
+        assert_eq!(flat(on("", item)), flat(tokens(item)), "{item}");
+    }
+    assert_eq!(tracked("mod m { use a::ntddk; fn f() { ntddk::ExFreePool(p) } }"), ["ExFreePool"]);
+}
+
+#[test]
+fn an_annotated_use() {
+    let item = "pub use wdk_sys::{ntddk::{ExAllocatePool2, ExFreePool as free, DbgPrint}, PVOID};";
+    insta::assert_snapshot!(pretty(on("", item)));
+    insta::assert_snapshot!(pretty(on(
+        "crate = ::mt, guard = \"full\"",
+        "#[cfg(x)] use ::wdk_sys::ntddk::*;"
+    )));
+}
+
+#[test]
+fn a_wrapper_has_its_callers_lines() {
+    for item in
+        ["fn f() {}", "#[track_caller] fn f() {}", "unsafe fn f(&self) {}", "extern \"Rust\" fn f() {}"]
+    {
+        let text = on("wrapper", item).to_string();
+        assert_eq!(text.matches("# [track_caller]").count(), 1, "{text}");
+        let off = fallback::off(tokens("wrapper"), tokens(item)).to_string();
+        assert_eq!(off, tokens(item).to_string(), "off is gone");
+    }
+    let inside = on("", "mod m { #[memtrack::instrument(wrapper)] fn f() {} fn g() {} }").to_string();
+    assert_eq!(inside.matches("# [track_caller]").count(), 1, "{inside}");
+}
+
+/// What `record_free!` makes of its tokens, on and off.
+fn recorded(source: &str) -> (String, String) {
+    let of = |make: fn(catalog::Does, TokenStream) -> TokenStream| {
+        make(catalog::Does::Free, tokens(source)).to_string()
+    };
+    (of(record::on), of(record::off))
+}
+
+#[test]
+fn a_call_by_another_name() {
+    let (on, off) = recorded("ExFreePool, (self.free)(p)");
+    insta::assert_snapshot!(pretty(tokens(&format!("fn f() {{ {on} }}"))));
+    assert_eq!(off, tokens("(self.free)(p)").to_string());
+    let (on, off) = recorded("ExFreePool, find()?(p), crate = crate::mt");
+    insta::assert_snapshot!(pretty(tokens(&format!("fn f() {{ {on} }}"))));
+    assert_eq!(off, tokens("find()?(p)").to_string());
+}
+
+#[test]
+fn mistakes_in_a_recorded_call_are_answered_with_what_to_write() {
+    for (source, words) in [
+        ("", "write `memtrack::record_free!(ExFreePoolWithTag, (routines.free)(block, tag))`"),
+        (
+            "f(p)",
+            "memtrack knows no pool function `f` that frees: ExFreePool, ExFreePoolWithTag, ExFreePool2",
+        ),
+        ("ExFreePool", "write `memtrack::record_free!("),
+        ("ExFreePool, ", "unexpected end of input"),
+        ("ExFreePool, p", "write `memtrack::record_free!("),
+        ("ExFreePool, unsafe { f(p) }", "with `unsafe` round the macro"),
+        ("ExFreePool, f(p, q)", "`ExFreePool` has 1 argument and this call has 2"),
+        ("ExAllocatePool, f(p, q)", "`ExAllocatePool` allocates: write `memtrack::record_alloc!`"),
+        ("ExFreePool, f(p), wrapper", "one call has no such option"),
+        ("ExFreePool, f(p), finish = \"x\"", "one call has no such option"),
+        ("ExFreePool, f(p) q", "expected"),
+    ] {
+        let (on, off) = recorded(source);
+        assert_eq!(on, off, "the same mistake, the same words");
+        assert_eq!(on.matches("compile_error").count(), 1, "{on}");
+        assert!(on.contains(words), "{source}: {on}");
+    }
 }
 
 #[test]
@@ -330,8 +531,7 @@ fn attributes_of_a_call_stay_on_it() {
 
 #[test]
 fn off_is_the_drivers_own_tokens() {
-    let item =
-        "#[cfg(x)] pub mod m { #![allow(y)] fn f() { ExAllocatePool2(a, b, c) } m! { #[memtrack::skip] } }";
+    let item = "#[cfg(x)] pub mod m { #![allow(y)] fn f() { ExAllocatePool2(a, b, c) } quote! { #[memtrack::skip] } }";
     assert_eq!(fallback::off(tokens(""), tokens(item)).to_string(), tokens(item).to_string());
     let finish = "fn f() { ExFreePool(p) }";
     assert_eq!(
@@ -352,13 +552,30 @@ fn idle_warns_where_it_may_stand() {
 fn mistakes_are_answered_with_what_to_write() {
     for (options, item, says) in [
         ("", "struct S;", "on the module, fn, impl or trait"),
-        ("", "use a::b;", "on the module, fn, impl or trait"),
+        ("", "use a::b;", "name them, as in `use wdk_sys::ntddk::{ExAllocatePool2, ExFreePool}`"),
+        ("", "use wdk_sys::*;", "name them, as in"),
+        ("finish = \"F\"", "use a::ExFreePool;", "on the unload routine itself"),
+        ("wrapper", "use a::ExFreePool;", "on that function itself"),
+        ("wrapper", "mod m {}", "on that function itself"),
+        ("wrapper", "extern \"C\" fn f() {}", "keeps no caller's line for a function with an ABI of its own"),
+        ("wrapper", "extern fn f() {}", "keeps no caller's line for a function with an ABI of its own"),
+        ("wrapper", "async fn f() {}", "runs when its future is polled"),
+        ("wrapper", "fn drop(&mut self) {}", "values are dropped by the compiler"),
+        (
+            "wrapper",
+            "unsafe fn alloc(&self, layout: Layout) -> P {}",
+            "a global allocator is called by the compiler",
+        ),
+        ("wrapper = true", "fn f() {}", "`wrapper` has no value"),
+        ("wrapper, wrapper", "fn f() {}", "given twice"),
         ("", "extern \"C\" { fn ExFreePool(p: P); }", "an extern block has no pool calls"),
-        ("", "mod device;", "write `memtrack::instrument_items! { … }` round the items of that file"),
+        ("", "mod device;", "In that file write `memtrack::instrument_items! { … }` round its items"),
+        ("", "mod device;", "or `use memtrack::ntddk::{…}` in place of `use wdk_sys::ntddk::{…}`"),
+        ("", "mod device;", "or `#[memtrack::instrument]` on its functions and impls"),
         (
             "",
             "mod driver { mod ntddk {} mod device; }",
-            "write `memtrack::instrument_items! { … }` round the items of that file",
+            "In that file write `memtrack::instrument_items! { … }` round its items",
         ),
         ("crate = \"memtrack\"", "fn f() {}", "write `crate = path`"),
         ("", "fn ExFreePool(p: P) { ntddk::ExFreePool(p) }", "on the code that calls it"),

@@ -15,7 +15,7 @@ use quote::ToTokens;
 use syn::parse::{Parse, ParseStream};
 use syn::{Attribute, Item, ItemMod};
 
-use crate::{catalog, expand};
+use crate::{catalog, expand, import};
 
 /// With fewer packages than this the test would prove too little: Cargo.lock has a hundred.
 const FEWEST_PACKAGES: usize = 20;
@@ -83,7 +83,10 @@ fn come_through(file: &Path) -> Seen {
     failures.extend(wrong(rest(), whole, None, may_change).map(|wrong| format!("as a whole: {wrong}")));
     for (place, (item, tokens)) in source.items.iter().enumerate() {
         let out = expand::on(TokenStream::new(), tokens.clone());
-        let wrong = wrong(tokens.clone(), out, refusal(item), may_change);
+        // An annotated import is another import.
+        let replaced = matches!(item, Item::Use(item) if import::has_pool_functions(item));
+        let input = if replaced { out.clone() } else { tokens.clone() };
+        let wrong = wrong(input, out, refusal(item), may_change);
         failures.extend(wrong.map(|wrong| format!("item {place}: {wrong}")));
     }
     Seen { items: source.items.len(), unread: false, names_pool, calls, failures }
@@ -93,7 +96,7 @@ fn come_through(file: &Path) -> Seen {
 /// something is refused, that must be said with these words.
 fn wrong(input: TokenStream, out: TokenStream, refused: Option<&str>, may_change: bool) -> Option<String> {
     if let Some(says) = refused {
-        return wrongly_refused(input, out, says);
+        return wrongly_refused(undone(input), undone(out), says);
     }
     let parsed: syn::File = match syn::parse2(out.clone()) {
         Ok(parsed) => parsed,
@@ -101,6 +104,10 @@ fn wrong(input: TokenStream, out: TokenStream, refused: Option<&str>, may_change
     };
     if let Some(error) = parsed.items.last().and_then(error_of) {
         return Some(format!("refused: {error}"));
+    }
+    let warns = may_change && out.to_string().contains("untracked_pool_call");
+    if may_change && (warns || has_annotated_use(input.clone())) {
+        return None;
     }
     let difference = if may_change { difference(undone(input), undone(out)) } else { difference(input, out) };
     difference.map(|(was, is)| format!("`{was}` became `{is}`"))
@@ -134,6 +141,7 @@ fn refusal(item: &Item) -> Option<&'static str> {
         Item::Mod(module) => is_elsewhere(module).then_some("the body of this module is in another file"),
         Item::Macro(_) => Some("cannot see into a macro"),
         Item::Verbatim(_) => Some("memtrack does not know this syntax"),
+        Item::Use(item) => (!import::has_pool_functions(item)).then_some("this brings in no pool function"),
         _ => Some("has no pool calls to rewrite"),
     }
 }
@@ -142,6 +150,19 @@ fn refusal(item: &Item) -> Option<&'static str> {
 fn is_elsewhere(module: &ItemMod) -> bool {
     let Some((_, items)) = &module.content else { return true };
     items.iter().any(|item| matches!(item, Item::Mod(module) if is_elsewhere(module)))
+}
+
+/// Whether there is a `use` among the tokens that takes its functions from memtrack.
+fn has_annotated_use(tokens: TokenStream) -> bool {
+    let tokens: Vec<_> = tokens.into_iter().collect();
+    let is_use = |token: Option<&TokenTree>| matches!(token, Some(TokenTree::Ident(word)) if word == "use" || word == "pub");
+    tokens.iter().enumerate().any(|(place, token)| match token {
+        TokenTree::Group(group) if is_ours(token) => {
+            is_use(tokens.get(place + 1)) && group.stream().to_string().contains("instrument")
+        }
+        TokenTree::Group(group) => has_annotated_use(group.stream()),
+        _ => false,
+    })
 }
 
 /// Where the tokens first differ, but for their spacing, which a parser does not keep, and for what syn writes in
@@ -153,6 +174,10 @@ fn difference(left: TokenStream, right: TokenStream) -> Option<(String, String)>
         let (was, is) = (left.next(), right.next());
         let same = match (&was, &is) {
             (None, None) => return None,
+            // A report at the end makes a statement of the last expression.
+            // An assertion that is given a message needs no comma at its end.
+            (Some(comma), None) if is_punct(comma, ',') && left.clone().next().is_none() => true,
+            (None, Some(semicolon)) if is_punct(semicolon, ';') && right.clone().next().is_none() => true,
             (Some(TokenTree::Group(was)), Some(TokenTree::Group(is))) => {
                 let inside = difference(was.stream(), is.stream());
                 if inside.is_some() {
@@ -181,13 +206,24 @@ fn difference(left: TokenStream, right: TokenStream) -> Option<(String, String)>
     }
 }
 
-/// The tokens without memtrack: its attributes, tracked calls and reports at the end.
+/// The tokens without memtrack: its attributes, tracked and recorded calls, and reports at the end.
 fn undone(tokens: TokenStream) -> TokenStream {
     let mut out = Vec::new();
-    let mut rest = without_finish(tokens).into_iter().peekable();
+    let mut rest = without_message(without_finish(tokens)).into_iter().peekable();
     while let Some(token) = rest.next() {
+        if let (Some(_), Some(TokenTree::Group(group))) = (recorded(&out, &token), rest.peek()) {
+            out.truncate(out.len() - RECORD.len());
+            let call = group.stream().into_iter().skip_while(|token| !is_punct(token, ',')).skip(1);
+            let call: Vec<_> = call.collect();
+            let end = call.iter().position(|token| is_punct(token, ',')).unwrap_or(call.len());
+            out.extend(undone(call.into_iter().take(end).collect()));
+            rest.next();
+            continue;
+        }
         let TokenTree::Group(group) = &token else {
-            if is_punct(&token, '#') && rest.peek().is_some_and(is_ours) {
+            if is_punct(&token, '#')
+                && rest.peek().is_some_and(|inside| is_ours(inside) || is_wrapper(inside))
+            {
                 rest.next();
             } else {
                 out.push(token);
@@ -205,6 +241,28 @@ fn undone(tokens: TokenStream) -> TokenStream {
         }
     }
     out.into_iter().collect()
+}
+
+/// What stands before the mark of a recorded call.
+const RECORD: [&str; 6] = [":", ":", "memtrack", ":", ":", "record"];
+
+/// Whether `token` is the mark of `::memtrack::record_alloc!` or `record_free!`.
+fn recorded(before: &[TokenTree], token: &TokenTree) -> Option<()> {
+    let last = before.len().checked_sub(RECORD.len())?;
+    let names = |(token, name): (&TokenTree, &&str)| token.to_string().split('_').next() == Some(*name);
+    let last_name = before.last()?.to_string();
+    let ours = before[last..].iter().zip(&RECORD).all(names) && last_name.contains('_');
+    (ours && is_punct(token, '!')).then_some(())
+}
+
+/// The tokens of an assertion, without the message that memtrack gave it.
+fn without_message(tokens: TokenStream) -> TokenStream {
+    let tokens: Vec<_> = tokens.into_iter().collect();
+    let message = tokens.iter().position(|token| token.to_string() == "\"assertion failed: {}\"");
+    message.map_or_else(
+        || tokens.iter().cloned().collect(),
+        |place| tokens[..place - 1].iter().cloned().collect(),
+    )
 }
 
 /// What is called in `group`, where that is the closure of a tracked call: it stands behind the inner closure's
@@ -250,6 +308,11 @@ fn is_ours(token: &TokenTree) -> bool {
     let TokenTree::Group(group) = token else { return false };
     let text = group.stream().to_string();
     group.delimiter() == Delimiter::Bracket && text.trim_start_matches([':', ' ']).starts_with("memtrack ::")
+}
+
+/// Whether this is the inside of what the option `wrapper` adds.
+fn is_wrapper(token: &TokenTree) -> bool {
+    token.to_string() == "[track_caller]"
 }
 
 /// How many calls among the tokens are tracked.

@@ -1,0 +1,4 @@
+#[memtrack::instrument(wrapper)]
+mod driver {}
+
+fn main() {}
