@@ -96,7 +96,9 @@ fn come_through(file: &Path) -> Seen {
 /// something is refused, that must be said with these words.
 fn wrong(input: TokenStream, out: TokenStream, refused: Option<&str>, may_change: bool) -> Option<String> {
     if let Some(says) = refused {
-        return wrongly_refused(undone(input), undone(out), says);
+        // Most of what is refused has nothing to undo, and there is much of it.
+        let (input, out) = if may_change { (undone(input), undone(out)) } else { (input, out) };
+        return wrongly_refused(input, out, says);
     }
     let parsed: syn::File = match syn::parse2(out.clone()) {
         Ok(parsed) => parsed,
@@ -174,10 +176,6 @@ fn difference(left: TokenStream, right: TokenStream) -> Option<(String, String)>
         let (was, is) = (left.next(), right.next());
         let same = match (&was, &is) {
             (None, None) => return None,
-            // A report at the end makes a statement of the last expression.
-            // An assertion that is given a message needs no comma at its end.
-            (Some(comma), None) if is_punct(comma, ',') && left.clone().next().is_none() => true,
-            (None, Some(semicolon)) if is_punct(semicolon, ';') && right.clone().next().is_none() => true,
             (Some(TokenTree::Group(was)), Some(TokenTree::Group(is))) => {
                 let inside = difference(was.stream(), is.stream());
                 if inside.is_some() {
@@ -234,13 +232,23 @@ fn undone(tokens: TokenStream) -> TokenStream {
             let behind_location =
                 arguments.stream().into_iter().skip_while(|token| !is_punct(token, ',')).skip(1);
             out.extend(callee);
-            out.push(Group::new(Delimiter::Parenthesis, undone(behind_location.collect())).into());
+            out.push(Group::new(Delimiter::Parenthesis, undone_inside(behind_location.collect())).into());
             rest.next();
         } else {
-            out.push(Group::new(group.delimiter(), undone(group.stream())).into());
+            out.push(Group::new(group.delimiter(), undone_inside(group.stream())).into());
         }
     }
     out.into_iter().collect()
+}
+
+/// The tokens in a group without memtrack, and without a last comma or semicolon: a report at the end makes a statement
+/// of the last expression, and an assertion that is given a message needs no comma at its end.
+fn undone_inside(tokens: TokenStream) -> TokenStream {
+    let mut tokens: Vec<_> = undone(tokens).into_iter().collect();
+    if tokens.last().is_some_and(|last| is_punct(last, ',') || is_punct(last, ';')) {
+        tokens.pop();
+    }
+    tokens.into_iter().collect()
 }
 
 /// What stands before the mark of a recorded call.
