@@ -91,7 +91,8 @@ fn try_on(options: TokenStream, item: &TokenStream, kept: Kept) -> syn::Result<T
     let mut rewrite = Rewrite::new(&options, names, kept);
     rewrite.target(&options, &mut target);
     let warnings = rewrite.warnings();
-    Ok(quote!(#target #(#warnings)*))
+    // A parser writes some things in other words: what has not changed stays the driver's own tokens.
+    Ok(if rewrite.changed { quote!(#target #(#warnings)*) } else { item.clone() })
 }
 
 /// The items of `instrument_items!` with their pool calls rewritten, or as they were with an error beside them.
@@ -110,13 +111,14 @@ pub(crate) fn items_off(tokens: TokenStream) -> TokenStream {
 }
 
 fn try_items(tokens: TokenStream, kept: Kept) -> syn::Result<TokenStream> {
+    let own = parse::without_settings(tokens.clone());
     let Items { options, mut items } = syn::parse2(tokens)?;
     checks::items(&options)?;
     let names = Names::of_items(&items, &options.krate());
     let mut rewrite = Rewrite::new(&options, names, kept);
     items.iter_mut().for_each(|item| rewrite.visit_item_mut(item));
     let warnings = rewrite.warnings();
-    Ok(quote!(#(#items)* #(#warnings)*))
+    Ok(if rewrite.changed { quote!(#(#items)* #(#warnings)*) } else { own })
 }
 
 /// One call, which the driver says is of `function`, tracked; `None` where its tokens do not read as one afterwards.
@@ -147,6 +149,8 @@ pub(crate) struct Rewrite {
     has_no_caller: bool,
     /// Where pool calls stand that could not be rewritten.
     pub(crate) missed: Vec<Span>,
+    /// Whether anything is not as the driver wrote it.
+    pub(crate) changed: bool,
 }
 
 impl Rewrite {
@@ -161,11 +165,13 @@ impl Rewrite {
             within_macro: false,
             has_no_caller: false,
             missed: Vec::new(),
+            changed: false,
         }
     }
 
     /// A warning for each pool call that could not be rewritten since this was asked.
     fn warnings(&mut self) -> Vec<Stmt> {
+        self.changed |= !self.missed.is_empty();
         self.missed.drain(..).filter_map(|span| parsed(fallback::missed_warning(span))).collect()
     }
 
@@ -192,6 +198,7 @@ impl Rewrite {
         block: &mut Block,
     ) {
         let is_on = self.kept == Kept::Nothing;
+        self.changed |= is_on && (options.wrapper.is_some() || options.finish.is_some());
         if is_on && options.wrapper.is_some() && !is_wrapper(attributes) {
             attributes.push(parse_quote!(#[track_caller]));
         }
@@ -224,7 +231,11 @@ impl Rewrite {
         self.guard = outer;
     }
 
-    fn own_options(&self, attributes: &mut Vec<Attribute>, signature: Option<&Signature>) -> Option<Options> {
+    fn own_options(
+        &mut self,
+        attributes: &mut Vec<Attribute>,
+        signature: Option<&Signature>,
+    ) -> Option<Options> {
         let ours = |attribute: &Attribute| fallback::is_ours(attribute.path(), &self.krate, "instrument");
         let place = attributes.iter().position(ours)?;
         let options = match &attributes[place].meta {
@@ -233,6 +244,7 @@ impl Rewrite {
         };
         checks::function(&options, signature).ok()?;
         attributes.remove(place);
+        self.changed = true;
         Some(options)
     }
 
@@ -272,7 +284,9 @@ impl Rewrite {
     pub(crate) fn skips(&mut self, attributes: &mut Vec<Attribute>) -> bool {
         let before = attributes.len();
         attributes.retain(|attribute| !fallback::is_skip(attribute.path(), &self.krate));
-        attributes.len() < before
+        let skips = attributes.len() < before;
+        self.changed |= skips;
+        skips
     }
 
     /// The tracked form of `call`, or `None` where it is no call of a pool function.
@@ -283,8 +297,9 @@ impl Rewrite {
         let function = self.called(call)?;
         let tracked =
             if self.within_macro { self.recorded(call, function) } else { self.rewritten(call, function) };
-        if tracked.is_none() {
-            self.missed.push(start(&call.func));
+        match tracked {
+            Some(_) => self.changed = true,
+            None => self.missed.push(start(&call.func)),
         }
         tracked
     }

@@ -160,6 +160,7 @@ impl Rewrite {
         while place < tokens.len() {
             if let Some(end) = fallback::skip_at(&tokens, place, &self.krate) {
                 // The attribute, which has two tokens, goes; what it stands on stays as it is.
+                self.changed = true;
                 out.extend(tokens[place + 2..end].iter().cloned());
                 place = end;
                 continue;
@@ -171,6 +172,7 @@ impl Rewrite {
                     let arguments = self.transcribed_token(&tokens, call.end);
                     let recorded = self.record(function, quote!(#(#path)* #arguments), call.span);
                     out.extend(recorded);
+                    self.changed = true;
                     place = call.end + 1;
                 }
                 found => {
