@@ -130,6 +130,7 @@ mod machine;
 pub mod ntddk;
 mod pool;
 mod raise;
+mod slist;
 mod spin_lock;
 mod types;
 

@@ -28,15 +28,25 @@
 //! | a block that is free | 0x07, 0, its last tag, address |
 //! | IRQL too high for the block's pool | 0x09, current IRQL, pool type, address |
 //! | a tag that is neither 0 nor the block's | 0x0A, address, the block's tag, the tag given |
+//!
+//! And those that the functions of SLISTs share:
+//!
+//! - **IRQL**: at most `DISPATCH_LEVEL`. Otherwise the machine stops with `IRQL_NOT_LESS_OR_EQUAL` (the header's
+//!   address, current IRQL, 1, 0).
+//! - Headers and entries are aligned to 16 bytes. Otherwise the machine stops with `KMODE_EXCEPTION_NOT_HANDLED`
+//!   (`STATUS_DATATYPE_MISALIGNMENT`, 0, 1, the address), which is what becomes of a processor's exception that
+//!   nobody handles; and for NULL, with the same of `STATUS_ACCESS_VIOLATION`.
 
 #![allow(non_snake_case, reason = "the kernel's names")]
 
 mod allocate;
 mod free;
 mod processor;
+mod slist;
 
 pub use allocate::*;
 pub use free::*;
 pub use processor::*;
+pub use slist::*;
 
 pub use crate::debug::{DbgPrint, DbgPrintEx};
