@@ -2,7 +2,7 @@
 
 use super::{LIST_ENTRY, POOL_TYPE, PVOID, SINGLE_LIST_ENTRY, SIZE_T, SLIST_HEADER, ULONG, USHORT};
 
-// What `extern "C"` costs and buys here is told in the crate's documentation, under «Bugchecks are panics».
+// `extern "C"`, and not `extern "C-unwind"` as the kernel's functions: a driver's callbacks are, and do not coerce.
 
 /// Makes an entry of a lookaside list: pool type, size, tag.
 pub type ALLOCATE_FUNCTION = Option<unsafe extern "C" fn(POOL_TYPE, SIZE_T, ULONG) -> PVOID>;
