@@ -113,10 +113,10 @@
 //! # let _ = driver::driver_unload as unsafe extern "C" fn();
 //! ```
 //!
-//! The callbacks of lookaside lists are `extern "C"` functions here as in `wdk-sys`, for Rust does not take one for an
-//! `extern "C-unwind"` function, and a driver's source has to compile with both. A bugcheck or a raise in such a callback
-//! aborts the test process, therefore. One in a list without callbacks does not: there the kernel's own functions call
-//! the pool.
+//! The callbacks of lookaside lists are `extern "C"` functions, as in `wdk-sys`: Rust does not take one for an
+//! `extern "C-unwind"` function, and a driver's source has to compile with both. So a bugcheck or a raise in such a
+//! callback aborts the test process. In a list without callbacks it does not: there the kernel's functions ask the pool
+//! themselves.
 //!
 //! Once a thread is unwinding from a bugcheck, a second one on it is printed and otherwise ignored: what
 //! destructors do in a machine that has stopped cannot hide why it stopped.

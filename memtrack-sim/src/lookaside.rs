@@ -41,8 +41,9 @@ const EXECUTE: u64 = 8;
 /// What `KERNEL_SECURITY_CHECK_FAILURE` says first where the links round a `LIST_ENTRY` do not fit.
 const CORRUPT_LIST_ENTRY: u64 = 3;
 
-// What stands in a list whose owner gave no callbacks. Statics, so that each has one address to be known by: nothing can
-// unwind out of an `extern "C"` function, so the functions here ask the pool themselves where they find one of these.
+// What stands in a list whose owner gave no callbacks. A bugcheck cannot unwind out of an `extern "C"` function: where
+// `make` and `unmake` find one of these, they ask the pool themselves. They know it by its address, which a static
+// makes the same everywhere.
 static POOL_ALLOCATE: unsafe extern "C" fn(POOL_TYPE, SIZE_T, ULONG) -> PVOID = pool_allocate;
 static POOL_ALLOCATE_EX: unsafe extern "C" fn(POOL_TYPE, SIZE_T, ULONG, PLOOKASIDE_LIST_EX) -> PVOID =
     pool_allocate_ex;
@@ -96,7 +97,7 @@ impl Callbacks {
     }
 }
 
-/// A list of any kind. Its address may be any: who has one that is none finds out, as far as that can be seen.
+/// A list of any kind.
 #[derive(Clone, Copy)]
 pub(crate) struct List {
     /// The fields that lists of all kinds begin with.
@@ -188,7 +189,7 @@ impl List {
                 return;
             }
             count(&raw mut (*self.fields).TotalFrees);
-            // Relaxed: a hint, that may be a period old.
+            // Relaxed: the depth guards nothing. As in the kernel, threads that look at once may keep an entry more.
             if slist::depth(self.head()) < self.depth().load(Ordering::Relaxed) {
                 slist::push(self.head(), entry.cast());
             } else {
@@ -239,7 +240,8 @@ impl List {
         }
     }
 
-    /// Stops the machine where the list's pool may not be used: at this address, or at this level.
+    /// Stops the machine where no list can be at the address, and where the level is too high for the list's pool.
+    /// Returns whether the list can be touched.
     ///
     /// # Safety
     ///
@@ -262,7 +264,7 @@ impl List {
         }
     }
 
-    /// Makes an entry.
+    /// Makes an entry, by the list's callback.
     ///
     /// # Safety
     ///
@@ -294,7 +296,7 @@ impl List {
         core::ptr::null_mut()
     }
 
-    /// Frees an entry.
+    /// Frees an entry, by the list's callback.
     ///
     /// # Safety
     ///

@@ -94,8 +94,8 @@ pub(super) unsafe fn register(list: List) {
     running().0.insert(list.address(), Registered { list, post, home });
 }
 
-/// Takes a list out of its ring, and returns whether it was in one. Its links then lead nowhere, and do not fit a second
-/// time. One that is linked to itself is in no other ring, and stays as it is.
+/// Takes a list out of its ring, and returns whether it was in one. Its links then lead nowhere, so that a second time
+/// they do not fit. One that is linked to itself stays as it is: it is in no ring of the kernel's.
 ///
 /// # Safety
 ///

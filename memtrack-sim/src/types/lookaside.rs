@@ -26,7 +26,10 @@ pub type PFREE_FUNCTION_EX = FREE_FUNCTION_EX;
 macro_rules! union {
     (
         $(#[$meta:meta])*
-        $name:ident { $(#[$first_meta:meta])* $first:ident: $first_type:ty, $($(#[$field_meta:meta])* $field:ident: $type:ty,)* }
+        $name:ident {
+            $(#[$first_meta:meta])* $first:ident: $first_type:ty,
+            $($(#[$field_meta:meta])* $field:ident: $type:ty,)*
+        }
     ) => {
         $(#[$meta])*
         #[repr(C)]
