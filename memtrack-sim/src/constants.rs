@@ -46,6 +46,17 @@ pub const POOL_NX_ALLOCATION: u32 = 512;
 /// In a pool type: zero the block.
 pub const POOL_ZERO_ALLOCATION: u32 = 1024;
 
+/// Flag of `ExInitializeLookasideListEx`: raise where there is no memory for an entry.
+pub const EX_LOOKASIDE_LIST_EX_FLAGS_RAISE_ON_FAIL: u32 = 1;
+/// Flag of `ExInitializeLookasideListEx`: return NULL, even where entries are charged to a process.
+pub const EX_LOOKASIDE_LIST_EX_FLAGS_FAIL_NO_RAISE: u32 = 2;
+/// How deep a lookaside list may become.
+pub const EX_MAXIMUM_LOOKASIDE_DEPTH_BASE: u32 = 256;
+/// How deep the deepest lookaside list may become.
+pub const EX_MAXIMUM_LOOKASIDE_DEPTH_LIMIT: u32 = 1024;
+/// The size in bytes of the smallest entries that a lookaside list has: room for a link.
+pub const LOOKASIDE_MINIMUM_BLOCK_SIZE: u32 = 8;
+
 /// A page's size in bytes.
 pub const PAGE_SIZE: u32 = 4096;
 /// How many bits of an address lie within a page.
@@ -91,6 +102,8 @@ named! { status_name: NTSTATUS;
     STATUS_SUCCESS = 0;
     /// To be done later.
     STATUS_PENDING = status(0x0000_0103);
+    /// An address is not a multiple of what it must be.
+    STATUS_DATATYPE_MISALIGNMENT = status(0x8000_0002);
     /// More data than fits.
     STATUS_BUFFER_OVERFLOW = status(0x8000_0005);
     /// There are no more of them.
@@ -131,6 +144,10 @@ named! { status_name: NTSTATUS;
     STATUS_DEVICE_NOT_READY = status(0xC000_00A3);
     /// It is not supported.
     STATUS_NOT_SUPPORTED = status(0xC000_00BB);
+    /// The fourth argument is none.
+    STATUS_INVALID_PARAMETER_4 = status(0xC000_00F2);
+    /// The fifth argument is none.
+    STATUS_INVALID_PARAMETER_5 = status(0xC000_00F3);
     /// It was called off.
     STATUS_CANCELLED = status(0xC000_0120);
     /// It is not there.
@@ -168,4 +185,6 @@ named! { bugcheck_name: u32;
     MANUALLY_INITIATED_CRASH = 0xE2;
     /// A processor stayed at `DISPATCH_LEVEL` for too long.
     DPC_WATCHDOG_VIOLATION = 0x133;
+    /// The kernel found one of its structures corrupted.
+    KERNEL_SECURITY_CHECK_FAILURE = 0x139;
 }

@@ -17,7 +17,8 @@ pub(crate) const APC: KIRQL = APC_LEVEL as KIRQL;
 pub(crate) const DISPATCH: KIRQL = crate::constants::DISPATCH_LEVEL as KIRQL;
 const HIGH: KIRQL = HIGH_LEVEL as KIRQL;
 
-/// The fourth kind of access that `IRQL_NOT_LESS_OR_EQUAL` tells apart: an instruction was fetched.
+/// The kinds of access that `IRQL_NOT_LESS_OR_EQUAL` tells apart: memory was written, an instruction was fetched.
+const WRITE: u64 = 1;
 const EXECUTE: u64 = 8;
 
 thread_local! {
@@ -65,5 +66,13 @@ pub(crate) fn require_paging() {
     let level = current();
     if level > APC {
         stop(BugCheck::new(IRQL_NOT_LESS_OR_EQUAL, [0, level.into(), EXECUTE, 0]));
+    }
+}
+
+/// Stops a caller above `DISPATCH_LEVEL`, naming the object that it wanted.
+pub(crate) fn require_dispatch_at_most(object: u64) {
+    let level = current();
+    if level > DISPATCH {
+        stop(BugCheck::new(IRQL_NOT_LESS_OR_EQUAL, [object, level.into(), WRITE, 0]));
     }
 }

@@ -90,6 +90,8 @@
 //! - **IRQL**: one per thread, since a thread stands for a processor. It is kept, checked, and never
 //!   preempts.
 //! - **Spin locks**: real ones. Taking one twice, or giving back one that is not held, is a bugcheck.
+//! - **SLISTs and lookaside lists**: their figures are exact, deleting one that was never initialized, or was deleted
+//!   before, is a bugcheck, and depths are tuned when a test says so: [`Machine::pass_tuning_period`].
 //! - **`DbgPrint`**: the kernel's format language, its 512-byte buffer, and no floating point.
 //!
 //! # Bugchecks are panics
@@ -111,6 +113,11 @@
 //! # let _ = driver::driver_unload as unsafe extern "C" fn();
 //! ```
 //!
+//! The callbacks of lookaside lists are `extern "C"` functions, as in `wdk-sys`: Rust does not take one for an
+//! `extern "C-unwind"` function, and a driver's source has to compile with both. So a bugcheck or a raise in such a
+//! callback aborts the test process. In a list without callbacks it does not: there the kernel's functions ask the pool
+//! themselves.
+//!
 //! Once a thread is unwinding from a bugcheck, a second one on it is printed and otherwise ignored: what
 //! destructors do in a machine that has stopped cannot hide why it stopped.
 //!
@@ -126,10 +133,12 @@ mod catch;
 mod constants;
 mod debug;
 mod irql;
+mod lookaside;
 mod machine;
 pub mod ntddk;
 mod pool;
 mod raise;
+mod slist;
 mod spin_lock;
 mod types;
 

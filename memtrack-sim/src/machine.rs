@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{
     debug, irql,
+    lookaside::{self, Tuned},
     pool::{self, PoolKind, PoolUsage, Pools},
 };
 
@@ -47,8 +48,8 @@ pub struct Machine {
     _turn: MutexGuard<'static, ()>,
 }
 
-/// The default machine's pools while another machine runs.
-struct Aside(Option<Pools>);
+/// The default machine's pools and lookaside lists while another machine runs.
+struct Aside(Option<(Pools, Tuned)>);
 
 impl core::fmt::Debug for Aside {
     fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -81,7 +82,7 @@ impl Machine {
         RUNNING_HERE.set(true);
         irql::set(irql::PASSIVE);
         debug::start_capture();
-        let aside = Aside(Some(pool::replace(Pools::new())));
+        let aside = Aside(Some((pool::replace(Pools::new()), lookaside::replace(Tuned::new()))));
         // Relaxed: the turn is ours, and only the number must differ.
         static BOOTS: AtomicU64 = AtomicU64::new(0);
         let number = BOOTS.fetch_add(1, Ordering::Relaxed) + 1;
@@ -113,6 +114,38 @@ impl Machine {
         pool::set_limit(kind, bytes);
     }
 
+    /// Lets a period of the balance set manager pass, which on Windows is a second long: each lookaside list gets a
+    /// new depth, by what was allocated from it since the last period.
+    ///
+    /// - A list from which fewer than 25 entries were allocated loses 10 of its depth.
+    /// - Where fewer than 5 of 1,000 allocations found no free entry, it loses 1.
+    /// - Otherwise it grows: by 5, and by half of that share of what is left up to its `MaximumDepth`; by 30 at most.
+    ///
+    /// A depth stays between 4 and `MaximumDepth`. `LastTotalAllocates` and `LastAllocateMisses` become the figures of
+    /// this moment. Free entries beyond a depth that shrank stay until they are allocated, or the list is flushed.
+    ///
+    /// Other threads may use the lists meanwhile. A list is forgotten when it is deleted, when it was taken out of the
+    /// ring that its `ListEntry` is in, and when it lay in a block of pool that was freed since. Any other must still
+    /// be there, as whoever initialized it has promised.
+    ///
+    /// ```
+    /// use memtrack_sim::{Machine, NPAGED_LOOKASIDE_LIST, ntddk::*};
+    ///
+    /// let machine = Machine::boot();
+    /// let mut list = NPAGED_LOOKASIDE_LIST::default();
+    /// unsafe {
+    ///     ExInitializeNPagedLookasideList(&mut list, None, None, 0, 100, u32::from_ne_bytes(*b"Test"), 0);
+    ///     let entries = [(); 25].map(|()| ExAllocateFromNPagedLookasideList(&mut list));
+    ///     machine.pass_tuning_period(); // all of them had to be made
+    ///     assert_eq!(list.L.Depth, 4 + 30);
+    ///     entries.map(|entry| ExFreeToNPagedLookasideList(&mut list, entry));
+    ///     ExDeleteNPagedLookasideList(&mut list);
+    /// }
+    /// ```
+    pub fn pass_tuning_period(&self) {
+        lookaside::pass_period();
+    }
+
     /// How full a pool is.
     #[must_use]
     pub fn pool(&self, kind: PoolKind) -> PoolUsage {
@@ -122,11 +155,13 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if let Some(aside) = self.aside.0.take() {
+        if let Some((pools, lists)) = self.aside.0.take() {
             // Release pairs with the Acquire in `running`.
             RUNNING.store(0, Ordering::Release);
-            // The machine's own pools are dropped here, outside the lock that guarded them.
-            drop(pool::replace(aside));
+            // What was the machine's own is dropped here, outside the locks that guarded it. The lists go first: some
+            // may lie in the pools.
+            drop(lookaside::replace(lists));
+            drop(pool::replace(pools));
         }
         debug::stop_capture();
         irql::set(irql::PASSIVE);

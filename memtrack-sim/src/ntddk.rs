@@ -28,15 +28,43 @@
 //! | a block that is free | 0x07, 0, its last tag, address |
 //! | IRQL too high for the block's pool | 0x09, current IRQL, pool type, address |
 //! | a tag that is neither 0 nor the block's | 0x0A, address, the block's tag, the tag given |
+//!
+//! And those that the functions of SLISTs share:
+//!
+//! - **IRQL**: at most `DISPATCH_LEVEL`. Otherwise the machine stops with `IRQL_NOT_LESS_OR_EQUAL` (the header's
+//!   address, current IRQL, 1, 0).
+//! - Headers and entries are aligned to 16 bytes. Otherwise the machine stops with `KMODE_EXCEPTION_NOT_HANDLED`
+//!   (`STATUS_DATATYPE_MISALIGNMENT`, 0, 1, the address), which is what becomes of a processor's exception that
+//!   nobody handles; and for NULL, with the same of `STATUS_ACCESS_VIOLATION`.
+//!
+//! And those of lookaside lists, which have an SLIST each:
+//!
+//! - A list keeps up to `Depth` free entries, and begins with a depth of 4: see
+//!   [`Machine::pass_tuning_period`](crate::Machine::pass_tuning_period). The parameter `Depth` is reserved.
+//! - An entry has the size that the list was made with, at least
+//!   [`LOOKASIDE_MINIMUM_BLOCK_SIZE`](crate::LOOKASIDE_MINIMUM_BLOCK_SIZE).
+//! - Where the list has no callback, entries come from the pool as from `ExAllocatePoolWithTag`, and go back as with
+//!   `ExFreePool`, with all their bugchecks. What stands in the list then are functions that call these.
+//! - **IRQL**: too high for a list of nonpaged entries is as for SLISTs, and for one of paged entries as for
+//!   [`PAGED_CODE!`](crate::PAGED_CODE): `IRQL_NOT_LESS_OR_EQUAL` (0, current IRQL, 8, 0).
+//! - Deleting a list that the kernel does not know, because it was never initialized, was deleted before or belongs to
+//!   another machine, or whose links were overwritten, stops the machine with `KERNEL_SECURITY_CHECK_FAILURE` (3, the
+//!   address of its `ListEntry`, 0, 0). One whose `ListEntry` is linked to itself is deleted without a word.
+//! - A list without callbacks, since it was never initialized, stops it with `KMODE_EXCEPTION_NOT_HANDLED`
+//!   (`STATUS_ACCESS_VIOLATION`, 0, 8, 0) where one would be called.
 
 #![allow(non_snake_case, reason = "the kernel's names")]
 
 mod allocate;
 mod free;
+mod lookaside;
 mod processor;
+mod slist;
 
 pub use allocate::*;
 pub use free::*;
+pub use lookaside::*;
 pub use processor::*;
+pub use slist::*;
 
 pub use crate::debug::{DbgPrint, DbgPrintEx};

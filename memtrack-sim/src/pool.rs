@@ -115,6 +115,31 @@ pub enum Allocation {
     Unknown,
 }
 
+/// One block's stay at its address, for those who keep something in a block that is not theirs.
+#[derive(Clone, Copy)]
+pub(crate) struct Tenancy {
+    block: usize,
+    number: u64,
+}
+
+impl Tenancy {
+    /// That of the block which `address` lies in, if it lies in one. This looks at all blocks.
+    pub(crate) fn of(address: PVOID) -> Option<Self> {
+        let inside = |start: usize, block: &Block| {
+            block.live && (start as u64..start as u64 + block.bytes).contains(&(address.addr() as u64))
+        };
+        let pools = running();
+        let (start, block) = pools.blocks.iter().find(|(start, block)| inside(**start, block))?;
+        Some(Self { block: *start, number: block.number })
+    }
+
+    /// Whether the block was not freed since.
+    pub(crate) fn lasts(self) -> bool {
+        let pools = running();
+        pools.blocks.get(&self.block).is_some_and(|block| block.live && block.number == self.number)
+    }
+}
+
 /// What a caller wants, in the older functions' terms: the newer ones translate their flags.
 #[derive(Clone, Copy)]
 pub(crate) struct Request {

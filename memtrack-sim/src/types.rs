@@ -4,7 +4,15 @@
 
 #![allow(non_camel_case_types, non_snake_case, reason = "the kernel's names, and bindgen's")]
 
+mod list;
+mod lookaside;
+mod slist;
+
 use core::ffi::{c_char, c_int, c_uchar, c_void};
+
+pub use list::*;
+pub use lookaside::*;
+pub use slist::*;
 
 /// A pointer to anything.
 pub type PVOID = *mut c_void;
