@@ -98,11 +98,14 @@ mod door;
 mod door;
 
 #[cfg(any(feature = "sim", feature = "wdk"))]
+pub mod lookaside;
+
+#[cfg(any(feature = "sim", feature = "wdk"))]
 pub use door::ntddk;
-pub use door::{instrument, instrument_items, record_alloc, record_free};
+pub use door::{instrument, instrument_items, record_alloc, record_free, record_list};
 pub use memtrack_macros::skip;
 pub use memtrack_rt::{
-    BUGCHECK, Figures, Function, Guard, Policy, Pool, Quarantine, Settings, SiteStats, Stats, Tag,
+    BUGCHECK, Figures, Function, Guard, ListStats, Policy, Pool, Quarantine, Settings, SiteStats, Stats, Tag,
 };
 
 /// Prints what the driver uses of each pool now, and the most that it ever used, in bytes:
@@ -208,6 +211,22 @@ pub fn stats() -> Stats {
 /// IRQL <= DISPATCH_LEVEL.
 pub fn sites() -> impl Iterator<Item = SiteStats> {
     door::sites()
+}
+
+/// Every lookaside list that tracked code initialised, as plain values, the newest first; each is read when it is asked
+/// for. None when off.
+///
+/// ```
+/// for list in memtrack::lists().filter(|list| !list.is_deleted) {
+///     # let _ =
+///     (list.file, list.line, list.depth, list.cached, list.hits, list.misses, list.figures.curr_blocks)
+///     # ;
+/// }
+/// ```
+///
+/// IRQL <= DISPATCH_LEVEL.
+pub fn lists() -> impl Iterator<Item = ListStats> {
+    door::lists()
 }
 
 /// What expansions name. Not for anybody else, and different in every version.

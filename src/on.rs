@@ -10,7 +10,9 @@ mod kernel;
 mod twins;
 
 use kernel::Kernel;
-use memtrack_rt::{Arguments, Function, Guard, Location, Settings, SiteStats, Stats, Tracker};
+use memtrack_rt::{Arguments, Function, Guard, ListStats, Location, Settings, SiteStats, Stats, Tracker};
+
+use crate::lookaside::Lists;
 
 /// Rewrites the pool calls in a module with a body, a function, an impl or a trait, so that each block is known
 /// by the line that allocated it. On a `use` of `wdk_sys::ntddk`, takes what that brings in from memtrack's own `ntddk`.
@@ -144,6 +146,15 @@ pub use memtrack_macros::instrument_items;
 /// be gone when the block's time comes.
 pub use memtrack_macros::record_alloc;
 
+/// Tracks one call that makes, empties or deletes a lookaside list, as [`record_alloc!`] does one that allocates.
+///
+/// ```text
+/// memtrack::record_list!(ExDeleteLookasideListEx, (routines.delete)(list))
+/// ```
+///
+/// When memtrack is off, an initialiser's depth still holds.
+pub use memtrack_macros::record_list;
+
 /// Tracks one call that frees, as [`record_alloc!`] does one that allocates.
 ///
 /// ```text
@@ -227,6 +238,10 @@ pub(crate) fn sites() -> impl Iterator<Item = SiteStats> {
     tracker().sites()
 }
 
+pub(crate) fn lists() -> impl Iterator<Item = ListStats> {
+    tracker().lists()
+}
+
 pub(crate) fn check() -> usize {
     tracker().check()
 }
@@ -246,6 +261,67 @@ pub fn allocate<A: Arguments, R>(
 ) -> R {
     // SAFETY: an expansion's closure makes the driver's own call of that function of the kernel's, and nothing else.
     unsafe { tracker().allocate(location, function, guard, arguments, kernel) }
+}
+
+/// What an expansion makes of an initialiser of lookaside lists.
+#[inline]
+pub fn initialize_list<A: Arguments, R>(
+    location: &'static Location<'static>,
+    function: Function,
+    guard: Option<Guard>,
+    arguments: A,
+    kernel: impl Fn(A) -> R,
+) -> R {
+    // SAFETY: as above.
+    unsafe { tracker().initialize_list(&Lists, location, function, guard, arguments, kernel) }
+}
+
+/// What an expansion makes of an allocation from a lookaside list.
+#[inline]
+pub fn allocate_from_list<A: Arguments, R>(
+    location: &'static Location<'static>,
+    function: Function,
+    arguments: A,
+    kernel: impl Fn(A) -> R,
+) -> R {
+    // SAFETY: as above.
+    unsafe { tracker().allocate_from_list(location, function, arguments, kernel) }
+}
+
+/// What an expansion makes of a free to a lookaside list.
+#[inline]
+pub fn free_to_list<A: Arguments, R>(
+    location: &'static Location<'static>,
+    function: Function,
+    arguments: A,
+    kernel: impl Fn(A) -> R,
+) -> R {
+    // SAFETY: as above.
+    unsafe { tracker().free_to_list(location, function, arguments, kernel) }
+}
+
+/// What an expansion makes of the end of a lookaside list.
+#[inline]
+pub fn delete_list<A: Arguments, R>(
+    location: &'static Location<'static>,
+    function: Function,
+    arguments: A,
+    kernel: impl Fn(A) -> R,
+) -> R {
+    // SAFETY: as above.
+    unsafe { tracker().delete_list(location, function, arguments, kernel) }
+}
+
+/// What an expansion makes of a flush of a lookaside list.
+#[inline]
+pub fn flush_list<A: Arguments, R>(
+    location: &'static Location<'static>,
+    function: Function,
+    arguments: A,
+    kernel: impl Fn(A) -> R,
+) -> R {
+    // SAFETY: as above.
+    unsafe { tracker().flush_list(location, function, arguments, kernel) }
 }
 
 /// What an expansion makes of a free.

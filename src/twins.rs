@@ -9,7 +9,11 @@ macro_rules! twins {
         #[cfg(feature = "sim")]
         use crate::binding::EX_POOL_PRIORITY;
         pub use crate::binding::ntddk::*;
-        use crate::binding::{PCPOOL_EXTENDED_PARAMETER, POOL_FLAGS, POOL_TYPE, PVOID, SIZE_T, ULONG};
+        use crate::binding::{
+            NTSTATUS, PALLOCATE_FUNCTION, PALLOCATE_FUNCTION_EX, PCPOOL_EXTENDED_PARAMETER, PFREE_FUNCTION,
+            PFREE_FUNCTION_EX, PLOOKASIDE_LIST_EX, PNPAGED_LOOKASIDE_LIST, POOL_FLAGS, POOL_TYPE,
+            PPAGED_LOOKASIDE_LIST, PVOID, SIZE_T, ULONG, USHORT,
+        };
 
         functions! { $guard;
             allocate ExAllocatePool2(Flags: POOL_FLAGS, NumberOfBytes: SIZE_T, Tag: ULONG);
@@ -29,6 +33,48 @@ macro_rules! twins {
                 ExtendedParameters: PCPOOL_EXTENDED_PARAMETER,
                 ExtendedParametersCount: ULONG
             );
+        }
+
+        lists! { $guard;
+            initialize ExInitializeNPagedLookasideList(
+                Lookaside: PNPAGED_LOOKASIDE_LIST,
+                Allocate: PALLOCATE_FUNCTION,
+                Free: PFREE_FUNCTION,
+                Flags: ULONG,
+                Size: SIZE_T,
+                Tag: ULONG,
+                Depth: USHORT
+            );
+            initialize ExInitializePagedLookasideList(
+                Lookaside: PPAGED_LOOKASIDE_LIST,
+                Allocate: PALLOCATE_FUNCTION,
+                Free: PFREE_FUNCTION,
+                Flags: ULONG,
+                Size: SIZE_T,
+                Tag: ULONG,
+                Depth: USHORT
+            );
+            initialize ExInitializeLookasideListEx(
+                Lookaside: PLOOKASIDE_LIST_EX,
+                Allocate: PALLOCATE_FUNCTION_EX,
+                Free: PFREE_FUNCTION_EX,
+                PoolType: POOL_TYPE,
+                Flags: ULONG,
+                Size: SIZE_T,
+                Tag: ULONG,
+                Depth: USHORT
+            ) -> NTSTATUS;
+            // Not every binding has these, nor every Windows: they are memtrack's own.
+            entry allocate_from_list ExAllocateFromNPagedLookasideList(Lookaside: PNPAGED_LOOKASIDE_LIST) -> PVOID;
+            entry allocate_from_list ExAllocateFromPagedLookasideList(Lookaside: PPAGED_LOOKASIDE_LIST) -> PVOID;
+            entry allocate_from_list ExAllocateFromLookasideListEx(Lookaside: PLOOKASIDE_LIST_EX) -> PVOID;
+            entry free_to_list ExFreeToNPagedLookasideList(Lookaside: PNPAGED_LOOKASIDE_LIST, Entry: PVOID);
+            entry free_to_list ExFreeToPagedLookasideList(Lookaside: PPAGED_LOOKASIDE_LIST, Entry: PVOID);
+            entry free_to_list ExFreeToLookasideListEx(Lookaside: PLOOKASIDE_LIST_EX, Entry: PVOID);
+            whole delete_list ExDeleteNPagedLookasideList(Lookaside: PNPAGED_LOOKASIDE_LIST);
+            whole delete_list ExDeletePagedLookasideList(Lookaside: PPAGED_LOOKASIDE_LIST);
+            whole delete_list ExDeleteLookasideListEx(Lookaside: PLOOKASIDE_LIST_EX);
+            whole flush_list ExFlushLookasideListEx(Lookaside: PLOOKASIDE_LIST_EX);
         }
 
         // wdk-sys leaves these out, as deprecated, or as inline in the header.
@@ -102,6 +148,54 @@ macro_rules! functions {
             crate::door::free(here, Function::$name, ($($parameter,)+), |($($parameter,)+)| {
                 // SAFETY: the caller's promise; memtrack gives the address and the tag that the block has.
                 unsafe { crate::binding::ntddk::$name($($parameter),+) }
+            })
+        }
+    };
+}
+
+/// Functions of lookaside lists, in the same way.
+macro_rules! lists {
+    ($guard:expr;) => {};
+    ($guard:expr; initialize $name:ident($($parameter:ident: $ty:ty),+) $(-> $result:ty)?; $($rest:tt)*) => {
+        lists! {
+            @function $name($($parameter: $ty),+) $(-> $result)?;
+            initialize_list($guard,) by crate::binding::ntddk::$name
+        }
+        lists! { $guard; $($rest)* }
+    };
+    ($guard:expr; entry $door:ident $name:ident($($parameter:ident: $ty:ty),+) $(-> $result:ty)?; $($rest:tt)*) => {
+        lists! {
+            @function $name($($parameter: $ty),+) $(-> $result)?;
+            $door() by crate::lookaside::$name
+        }
+        lists! { $guard; $($rest)* }
+    };
+    ($guard:expr; whole $door:ident $name:ident($($parameter:ident: $ty:ty),+) $(-> $result:ty)?; $($rest:tt)*) => {
+        lists! {
+            @function $name($($parameter: $ty),+) $(-> $result)?;
+            $door() by crate::binding::ntddk::$name
+        }
+        lists! { $guard; $($rest)* }
+    };
+    (
+        @function $name:ident($($parameter:ident: $ty:ty),+) $(-> $result:ty)?;
+        $door:ident($($guard:expr,)?) by $($kernel:tt)+
+    ) => {
+        #[doc = concat!("The kernel's `", stringify!($name), "`, tracked: see [`lookaside`](crate::lookaside).")]
+        ///
+        /// IRQL and result: as of the kernel's.
+        ///
+        /// # Safety
+        ///
+        /// As of the kernel's.
+        #[allow(clippy::too_many_arguments, reason = "the kernel's")]
+        #[inline]
+        #[track_caller]
+        pub unsafe fn $name($($parameter: $ty),+) $(-> $result)? {
+            let here = Location::caller();
+            crate::door::$door(here, Function::$name, $($guard,)? ($($parameter,)+), |($($parameter,)+)| {
+                // SAFETY: the caller's promise; a larger size is a size, too.
+                unsafe { $($kernel)+($($parameter),+) }
             })
         }
     };

@@ -1,6 +1,7 @@
 //! What the ledger writes down of one block, in eight bytes.
 
 use crate::guard::{Body, Layout};
+use crate::lists::ListRef;
 use crate::pool::Pool;
 
 /// Sizes are kept up to 4 TiB.
@@ -91,6 +92,12 @@ impl Live {
         self.0 & TAGGED != 0
     }
 
+    /// Whether it is an entry whose memory is a block that is written down itself. A list has one tag for all of its
+    /// entries, so that mark means this of an entry.
+    pub(crate) fn is_counted_elsewhere(self, list: Option<ListRef>) -> bool {
+        list.is_some() && self.is_tagged()
+    }
+
     pub(crate) fn is_secure(self) -> bool {
         self.0 & SECURE != 0
     }
@@ -111,7 +118,8 @@ impl Live {
     /// The block at `address`.
     pub(crate) fn body(self, address: usize) -> Body {
         let layout = Layout::from_parts((self.0 >> FRONT) as u8, self.0 & TAIL != 0);
-        Body { address, bytes: self.bytes(), layout }
+        // An entry of a list stands in the ledger beside the block that it may be.
+        Body { address: address & !1, bytes: self.bytes(), layout }
     }
 }
 

@@ -8,18 +8,22 @@ use core::ptr::NonNull;
 use crate::block::{Live, Standing, State, Ticket};
 use crate::guard::Body;
 use crate::ledger::{Block, Cursor, Inserted, Ledger};
+use crate::lists::{List, ListRef, Lists, Made};
+use crate::lookaside::Counters;
 use crate::platform::{DISPATCH_LEVEL, Irql};
 use crate::pool::{Function, Pool, Tag};
 use crate::quarantine::{Freed, GiveBack, Quarantine, Stage};
 use crate::settings;
 use crate::site::{Detached, Key, SiteRef, Sites};
 use crate::slab::Chunks;
-use crate::stats::{SiteStats, Stats};
+use crate::stats::{ListStats, SiteStats, Stats};
+use crate::violation::Act;
 
 /// A table that needs memory, and how many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shortage {
     Sites(usize),
+    Lists(usize),
     Entries(usize),
     /// Only a wish: the ledger goes on without, slower.
     Buckets(usize),
@@ -29,9 +33,11 @@ pub(crate) enum Shortage {
 impl Shortage {
     pub(crate) fn bytes(self) -> usize {
         match self {
-            Self::Sites(bytes) | Self::Entries(bytes) | Self::Buckets(bytes) | Self::Quarantine(_, bytes) => {
-                bytes
-            }
+            Self::Sites(bytes)
+            | Self::Lists(bytes)
+            | Self::Entries(bytes)
+            | Self::Buckets(bytes)
+            | Self::Quarantine(_, bytes) => bytes,
         }
     }
 }
@@ -48,6 +54,7 @@ pub(crate) struct Closed {
     pub(crate) stats: Stats,
     pub(crate) sites: Detached,
     pub(crate) ledger_memory: [Chunks; 2],
+    pub(crate) list_memory: Chunks,
     pub(crate) rings: [Option<NonNull<u8>>; 2],
 }
 
@@ -75,6 +82,8 @@ pub(crate) enum Taken {
     NeedsMemory(Shortage),
     /// It was live, and is no longer.
     Live,
+    /// It is an entry of a lookaside list, which is freed as a block of pool. Nothing has changed.
+    Entry,
 }
 
 /// A block that the driver has just freed. The hot path fills it in place: as part of a result it would be copied in
@@ -88,14 +97,16 @@ pub(crate) struct Taking {
     pub(crate) overdue: bool,
     /// How it was freed before.
     pub(crate) before: Option<Freed>,
+    /// A lookaside list lives in it.
+    pub(crate) has_list: bool,
 }
 
 impl Release {
     /// What is known of the block before anything is.
     pub(crate) fn taking(&self) -> Taking {
         let Self { location, function, tag, .. } = *self;
-        let key = Key { location, function, tag, pool: Pool::Unknown };
-        Taking { key, live: Live::NOTHING, held: None, overdue: false, before: None }
+        let key = Key { location, function, tag, pool: Pool::Unknown, list: None };
+        Taking { key, live: Live::NOTHING, held: None, overdue: false, before: None, has_list: false }
     }
 }
 
@@ -153,6 +164,7 @@ impl Finding {
 
 pub(crate) struct Books {
     sites: Sites,
+    lists: Lists,
     ledger: Ledger,
     nonpaged: Quarantine,
     paged: Quarantine,
@@ -164,6 +176,7 @@ pub(crate) struct Books {
 impl Books {
     pub(crate) const EMPTY: Self = Self {
         sites: Sites::EMPTY,
+        lists: Lists::EMPTY,
         ledger: Ledger::EMPTY,
         nonpaged: Quarantine::EMPTY,
         paged: Quarantine::EMPTY,
@@ -205,9 +218,12 @@ impl Books {
             }
         }
         let bytes = live.bytes();
-        self.largest = self.largest.max(bytes);
         self.sites.at(site).figures.allocated(bytes as u64);
-        if let Some(pool) = self.stats.pool_mut(key.pool) {
+        match key.list {
+            Some(list) => self.lists.at(list).figures.allocated(bytes as u64),
+            None => self.largest = self.largest.max(bytes),
+        }
+        if let Some(pool) = self.stats.pool_mut(key.pool).filter(|_| !live.is_counted_elsewhere(key.list)) {
             pool.allocated(bytes as u64);
         }
         Ok(self.ledger.wants_buckets().map(Shortage::Buckets))
@@ -225,6 +241,9 @@ impl Books {
         taking: &mut Taking,
     ) -> Taken {
         let address = release.address;
+        if self.lists.has_some() && self.is_entry_out(address) {
+            return Taken::Entry;
+        }
         let Some(mut spot) = self.ledger.spot(address) else { return Taken::Stranger };
         let site = spot.block().site;
         taking.key = self.sites.key(site);
@@ -257,8 +276,15 @@ impl Books {
             }
         }
         taking.overdue = self.is_overdue();
+        taking.has_list = self.lists.within(address, live.bytes()).is_some();
         self.leaves(site, live);
         Taken::Live
+    }
+
+    /// Whether a block of pool at this address is an entry that a list has handed out.
+    fn is_entry_out(&mut self, address: usize) -> bool {
+        let entry = self.ledger.find(entry_at(address)).map(|block| block.state.standing());
+        !is_entry(address) && matches!(entry, Some(Standing::Live(_)))
     }
 
     /// The block of this record is ready to be held; false if the books were closed since it was taken.
@@ -336,6 +362,73 @@ impl Books {
         }
     }
 
+    /// The lookaside list at `address`, if tracked code made one there.
+    pub(crate) fn list(&mut self, address: usize) -> Option<(ListRef, List)> {
+        let list = self.lists.find(address)?;
+        Some((list, *self.lists.at(list)))
+    }
+
+    /// Writes a new list down.
+    pub(crate) fn made(&mut self, made: &Made, counters: Counters) -> Result<(), Shortage> {
+        self.lists.add(made, counters).map_err(Shortage::Lists)
+    }
+
+    /// Notes what a list has counted.
+    pub(crate) fn counted(&mut self, list: ListRef, counters: Counters) {
+        self.lists.at(list).counters = counters;
+    }
+
+    pub(crate) fn deleted(&mut self, list: ListRef, by: Act) {
+        self.lists.delete(list, by);
+    }
+
+    /// A list that lives in the block of pool.
+    pub(crate) fn list_within(&mut self, start: usize, bytes: usize) -> Option<List> {
+        self.lists.within(start, bytes)
+    }
+
+    /// A list by its place among all of them.
+    pub(crate) fn nth_list(&mut self, place: usize) -> Option<ListStats> {
+        self.lists.nth(place)
+    }
+
+    /// The so-many-th site of a list's that has entries outstanding.
+    pub(crate) fn nth_leak(&mut self, list: ListRef, place: usize) -> Option<SiteStats> {
+        self.sites.of_list(list).filter(|site| site.figures.curr_blocks > 0).nth(place).copied()
+    }
+
+    /// Writes an entry of a list down.
+    pub(crate) fn entered(
+        &mut self,
+        key: &Key,
+        entry: usize,
+        live: Live,
+    ) -> Result<Option<Shortage>, Shortage> {
+        let block = self.ledger.find(entry).map(|block| block.state.standing());
+        let live = live.tagged(matches!(block, Some(Standing::Live(_))));
+        self.allocated(key, entry_at(entry), entry_at(entry), live)
+    }
+
+    /// The live entry at `entry`, and its list.
+    pub(crate) fn entry(&mut self, entry: usize) -> Option<(Key, Live, List)> {
+        if !self.lists.has_some() {
+            return None;
+        }
+        let block = self.ledger.find(entry_at(entry)).copied()?;
+        let Standing::Live(live) = block.state.standing() else { return None };
+        let key = self.sites.key(block.site);
+        Some((key, live, *self.lists.at(key.list?)))
+    }
+
+    /// The live block of pool that begins at `address`.
+    pub(crate) fn block(&mut self, address: usize) -> Option<(Key, Live)> {
+        let block = self.ledger.find(address).copied()?;
+        match block.state.standing() {
+            Standing::Live(live) => Some((self.sites.key(block.site), live)),
+            Standing::Freed(..) => None,
+        }
+    }
+
     pub(crate) fn foreign_free(&mut self) {
         self.stats.foreign_frees += 1;
     }
@@ -371,7 +464,7 @@ impl Books {
 
     fn holds(&mut self, block: Block, start: usize, address: usize) -> Option<(Key, usize, Live)> {
         match block.state.standing() {
-            Standing::Live(live) if address.wrapping_sub(start) < live.bytes() => {
+            Standing::Live(live) if !is_entry(start) && address.wrapping_sub(start) < live.bytes() => {
                 Some((self.sites.key(block.site), start, live))
             }
             _ => None,
@@ -491,10 +584,12 @@ impl Books {
 
     fn leaves(&mut self, site: SiteRef, live: Live) {
         let bytes = live.bytes() as u64;
-        let site = self.sites.at(site);
-        site.figures.freed(bytes);
-        let pool = site.pool;
-        if let Some(pool) = self.stats.pool_mut(pool) {
+        let Key { pool, list, .. } = self.sites.key(site);
+        self.sites.at(site).figures.freed(bytes);
+        if let Some(list) = list {
+            self.lists.at(list).figures.freed(bytes);
+        }
+        if let Some(pool) = self.stats.pool_mut(pool).filter(|_| !live.is_counted_elsewhere(list)) {
             pool.freed(bytes);
         }
     }
@@ -559,6 +654,8 @@ impl Books {
             // SAFETY: handed on.
             Shortage::Sites(bytes) => unsafe { self.sites.adopt(memory, bytes) },
             // SAFETY: handed on.
+            Shortage::Lists(bytes) => unsafe { self.lists.adopt(memory, bytes) },
+            // SAFETY: handed on.
             Shortage::Entries(bytes) => unsafe { self.ledger.adopt_entries(memory, bytes) },
             // SAFETY: handed on.
             Shortage::Buckets(bytes) => unsafe { self.ledger.adopt_buckets(memory, bytes) },
@@ -593,9 +690,20 @@ impl Books {
             stats,
             sites: self.sites.detach(),
             ledger_memory: self.ledger.detach(),
+            list_memory: self.lists.detach(),
             rings: [self.nonpaged.detach(), self.paged.detach()],
         }
     }
+}
+
+/// Where an entry of a lookaside list stands in the ledger. A block of pool may begin at the same address: the one that the
+/// list was given by a function of the driver's.
+pub(crate) const fn entry_at(address: usize) -> usize {
+    address | 1
+}
+
+pub(crate) const fn is_entry(address: usize) -> bool {
+    address & 1 != 0
 }
 
 /// Whether memory of this pool may be touched, allocated and freed at this IRQL: paged memory below DISPATCH_LEVEL.

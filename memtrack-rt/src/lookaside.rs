@@ -23,8 +23,9 @@ use crate::word;
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub struct LookasideList {
-    /// An `SLIST_HEADER`, which the kernel's functions alone touch.
-    head: [u64; 2],
+    /// An `SLIST_HEADER`, which the kernel's functions alone change. It begins with the number of entries.
+    cached: AtomicU16,
+    head: [u16; 7],
     depth: AtomicU16,
     maximum_depth: AtomicU16,
     total_allocates: AtomicU32,
@@ -68,6 +69,62 @@ const _: () = {
     assert!(offset_of!(LookasideList, last_total_allocates) == 80 && offset_of!(LookasideList, future) == 88);
 };
 
+/// What a list counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    pub(crate) depth: u16,
+    /// Entries that it keeps.
+    pub(crate) cached: u16,
+    pub(crate) total_allocates: u32,
+    pub(crate) allocate_misses: u32,
+    pub(crate) total_frees: u32,
+    pub(crate) free_misses: u32,
+}
+
+impl LookasideList {
+    /// # Safety
+    ///
+    /// An initialised list lives at `address`.
+    pub(crate) unsafe fn counters(address: usize) -> Counters {
+        // SAFETY: the caller's promise. What changes of a list is atomic.
+        let list = unsafe { &*ptr::with_exposed_provenance::<Self>(address) };
+        // Relaxed (all): each is a figure for itself.
+        let count = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
+        Counters {
+            depth: list.depth.load(Ordering::Relaxed),
+            cached: list.cached.load(Ordering::Relaxed),
+            total_allocates: count(&list.total_allocates),
+            allocate_misses: count(&list.allocate_misses),
+            total_frees: count(&list.total_frees),
+            free_misses: count(&list.free_misses),
+        }
+    }
+
+    /// Whether what lies at `address` was ever made a list, or was, and is deleted since: without a callback that allocates.
+    ///
+    /// # Safety
+    ///
+    /// The memory is as long as a list and may be read.
+    pub(crate) unsafe fn is_none(address: usize) -> bool {
+        let place = ptr::with_exposed_provenance::<Self>(address);
+        // SAFETY: the caller's promise; a pointer of any bits may be read.
+        unsafe { (&raw const (*place).allocate).read_unaligned() }.is_null()
+    }
+
+    /// Makes a deleted list known as one: it has no callbacks.
+    ///
+    /// # Safety
+    ///
+    /// The memory is the list's, and nobody uses it any more.
+    pub(crate) unsafe fn strike(address: usize) {
+        let place = ptr::with_exposed_provenance_mut::<Self>(address);
+        // SAFETY: the caller's promise.
+        unsafe { (&raw mut (*place).allocate).write(ptr::null()) };
+        // SAFETY: as above.
+        unsafe { (&raw mut (*place).free).write(ptr::null()) };
+    }
+}
+
 /// The interlocked singly linked lists that a kernel has.
 ///
 /// # Safety
@@ -98,6 +155,48 @@ pub unsafe trait InterlockedLists {
     /// What the kernel puts into a list whose owner gives no callbacks; into one whose callbacks get the list, where
     /// `with_list` is true.
     fn callbacks(&self, with_list: bool) -> [Callback; 2];
+
+    /// Calls the callback of `list` that allocates.
+    ///
+    /// # Safety
+    ///
+    /// The list was initialised, with callbacks that get the list if and only if `with_list`.
+    unsafe fn ask(&self, list: NonNull<LookasideList>, with_list: bool) -> *mut c_void {
+        // SAFETY: the caller's promise; of these nothing changes.
+        let LookasideList { pool, size, tag, allocate, .. } = *unsafe { list.as_ref() };
+        if with_list {
+            // SAFETY: the caller's promise: such a function stands there.
+            let allocate = unsafe { transmute::<Callback, AllocateEx>(allocate) };
+            // SAFETY: as its owner meant it to be called.
+            unsafe { allocate(pool, size.into(), tag, list.as_ptr().cast()) }
+        } else {
+            // SAFETY: as above.
+            let allocate = unsafe { transmute::<Callback, Allocate>(allocate) };
+            // SAFETY: as above.
+            unsafe { allocate(pool, size.into(), tag) }
+        }
+    }
+
+    /// Calls the callback of `list` that frees.
+    ///
+    /// # Safety
+    ///
+    /// As for [`ask`](Self::ask). `entry` came from the list, and nobody uses it any more.
+    unsafe fn give_up(&self, list: NonNull<LookasideList>, entry: *mut c_void, with_list: bool) {
+        // SAFETY: the caller's promise; it does not change.
+        let free = unsafe { list.as_ref() }.free;
+        if with_list {
+            // SAFETY: the caller's promise: such a function stands there.
+            let free = unsafe { transmute::<Callback, FreeEx>(free) };
+            // SAFETY: as its owner meant it to be called.
+            unsafe { free(entry, list.as_ptr().cast()) };
+        } else {
+            // SAFETY: as above.
+            let free = unsafe { transmute::<Callback, Free>(free) };
+            // SAFETY: as above.
+            unsafe { free(entry) };
+        }
+    }
 }
 
 /// The least that an entry is long: as an `SLIST_ENTRY` needs.
@@ -105,12 +204,21 @@ const SMALLEST: u64 = 8;
 
 /// In a `POOL_TYPE`.
 const PAGED_POOL: i32 = 1;
+const MUST_SUCCEED: i32 = 2;
 const QUOTA_FAIL_INSTEAD_OF_RAISE: i32 = 8;
 const RAISE_IF_ALLOCATION_FAILURE: i32 = 16;
 
 /// The flags of `ExInitializeLookasideListEx`.
 const RAISE_ON_FAIL: u64 = 1;
 const FAIL_NO_RAISE: u64 = 2;
+
+/// Where `ExInitializeLookasideListEx` has the pool.
+pub(crate) const POOL: usize = 3;
+
+/// Where an initialiser has the size of entries; the tag and the depth come after it.
+pub(crate) fn size_place(function: Function) -> usize {
+    if matches!(function, Function::ExInitializeLookasideListEx) { 5 } else { 4 }
+}
 
 /// A list as its owner wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,14 +238,14 @@ impl Wanted {
     /// flags that there are not, a size that does not fit, arguments that are no numbers.
     pub(crate) fn of<A: Arguments>(function: Function, arguments: &A) -> Option<Self> {
         let with_list = matches!(function, Function::ExInitializeLookasideListEx);
-        // The one for lists of any pool has the pool in front of the flags.
-        let flags = if with_list { 4 } else { 3 };
-        let [flags, size, tag, depth] = [0, 1, 2, 3].map(|place| arguments.word(flags + place));
+        let place = size_place(function) - 1;
+        let [flags, size, tag, depth] = [0, 1, 2, 3].map(|next| arguments.word(place + next));
         let pool = match function {
             Function::ExInitializeNPagedLookasideList => i32::try_from(flags?).ok()?,
             Function::ExInitializePagedLookasideList => PAGED_POOL | i32::try_from(flags?).ok()?,
             Function::ExInitializeLookasideListEx => {
-                let pool = i32::try_from(arguments.word(3)?).ok()?;
+                let pool =
+                    i32::try_from(arguments.word(POOL)?).ok().filter(|pool| pool & MUST_SUCCEED == 0)?;
                 pool | match flags? {
                     0 => 0,
                     RAISE_ON_FAIL => RAISE_IF_ALLOCATION_FAILURE,
@@ -181,7 +289,8 @@ impl Wanted {
         // SAFETY: the caller's promise. An `SLIST_HEADER` of zeros is an empty one (`InitializeSListHead`).
         unsafe {
             place.write(LookasideList {
-                head: [0; 2],
+                cached: AtomicU16::new(0),
+                head: [0; 7],
                 depth: AtomicU16::new(self.depth),
                 maximum_depth: AtomicU16::new(self.depth),
                 total_allocates: AtomicU32::new(0),
@@ -236,8 +345,7 @@ pub unsafe fn allocate(
     with_list: bool,
 ) -> *mut c_void {
     // SAFETY: the caller's promise. What changes of a list is atomic, and its head is the kernel's.
-    let LookasideList { total_allocates, allocate_misses, pool, size, tag, allocate, .. } =
-        unsafe { list.as_ref() };
+    let LookasideList { total_allocates, allocate_misses, .. } = unsafe { list.as_ref() };
     // Relaxed (both): a figure for itself.
     total_allocates.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the head of an initialised list is an `SLIST_HEADER`.
@@ -246,18 +354,8 @@ pub unsafe fn allocate(
         return entry;
     }
     allocate_misses.fetch_add(1, Ordering::Relaxed);
-    let (pool, size, tag) = (*pool, u64::from(*size), *tag);
-    if with_list {
-        // SAFETY: the caller's promise: such a function stands there.
-        let allocate = unsafe { transmute::<Callback, AllocateEx>(*allocate) };
-        // SAFETY: as its owner meant it to be called.
-        unsafe { allocate(pool, size, tag, list.as_ptr().cast()) }
-    } else {
-        // SAFETY: as above.
-        let allocate = unsafe { transmute::<Callback, Allocate>(*allocate) };
-        // SAFETY: as above.
-        unsafe { allocate(pool, size, tag) }
-    }
+    // SAFETY: the caller's promise.
+    unsafe { kernel.ask(list, with_list) }
 }
 
 /// Gives an entry back to the list, which keeps it while it is not full, or has its free callback free it.
@@ -274,7 +372,7 @@ pub unsafe fn free(
     with_list: bool,
 ) {
     // SAFETY: the caller's promise. What changes of a list is atomic, and its head is the kernel's.
-    let LookasideList { depth, total_frees, free_misses, free, .. } = unsafe { list.as_ref() };
+    let LookasideList { depth, total_frees, free_misses, .. } = unsafe { list.as_ref() };
     // Relaxed (all three): a figure for itself; a depth that is changed meanwhile counts from the next free on.
     total_frees.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the head of an initialised list is an `SLIST_HEADER`.
@@ -285,17 +383,8 @@ pub unsafe fn free(
         return;
     }
     free_misses.fetch_add(1, Ordering::Relaxed);
-    if with_list {
-        // SAFETY: the caller's promise: such a function stands there.
-        let free = unsafe { transmute::<Callback, FreeEx>(*free) };
-        // SAFETY: as its owner meant it to be called.
-        unsafe { free(entry, list.as_ptr().cast()) };
-    } else {
-        // SAFETY: as above.
-        let free = unsafe { transmute::<Callback, Free>(*free) };
-        // SAFETY: as above.
-        unsafe { free(entry) };
-    }
+    // SAFETY: the caller's promise.
+    unsafe { kernel.give_up(list, entry, with_list) };
 }
 
 // The types of callbacks. On Windows none of them unwinds; on a simulated machine, where a bugcheck is a panic, one may.

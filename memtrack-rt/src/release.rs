@@ -6,7 +6,7 @@ use core::panic::Location;
 
 use crate::arguments::Arguments;
 use crate::block::{Live, Ticket};
-use crate::books::{Books, Release, Taken, Taking, may_touch};
+use crate::books::{Books, Release, Taken, Taking, entry_at, may_touch};
 use crate::extension::Extension;
 use crate::guard::{GRANULE, Wounds};
 use crate::ledger::Cursor;
@@ -129,13 +129,14 @@ impl<P: Platform> Tracker<P> {
         match self.take(&release, &mut taking) {
             Taken::Live => self.taken(asked, &release, &mut taking),
             Taken::Again => self.again(asked, &taking),
+            Taken::Entry => self.entry_to_pool(asked, &release),
             _ => self.stranger(asked, address),
         }
     }
 
     /// Takes the block out of the driver's hands. Where there is no memory to remember it by, it is forgotten.
     #[inline]
-    fn take(&self, release: &Release, taking: &mut Taking) -> Taken {
+    pub(crate) fn take(&self, release: &Release, taking: &mut Taking) -> Taken {
         // How long a check may take to look at one block: only a block of paged pool, and a free that cannot be put off,
         // waits for it at all; and not for ever, where the check has lost this very processor.
         let mut patience = 1_u32 << 20;
@@ -165,6 +166,9 @@ impl<P: Platform> Tracker<P> {
         // SAFETY: the block was live in the books, is still there as far as the machine can tell, and is nobody's but
         // ours now; it may be touched here.
         let intact = !touchable || live.is_reported() || unsafe { body.is_intact() };
+        if taking.has_list {
+            self.list_inside(asked, release, &key, live);
+        }
         let mistakes = Mistakes {
             // SAFETY: as above.
             wounds: if intact { Wounds::NONE } else { unsafe { body.wounds() } },
@@ -195,6 +199,49 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
+    /// An entry of a lookaside list goes to the pool. Where the pool made it, the pool can have it back.
+    #[cold]
+    #[inline(never)]
+    fn entry_to_pool(&self, asked: &Asked, release: &Release) -> Order {
+        let Some((key, live, list)) = self.with(|books| books.entry(release.address)) else {
+            return Order::Pass;
+        };
+        let goes = !list.has_callbacks || !asked.can_skip;
+        self.violated(&Case {
+            violation: Violation::EntryToPool,
+            address: release.address,
+            bytes: live.bytes(),
+            site: Some(key),
+            list: Some(list),
+            freed: None,
+            caught: Caught::At(asked.act()),
+            next: if goes { Next::PassedOn } else { Next::Swallowed },
+        });
+        if !goes {
+            return Order::Skip;
+        }
+        let mut taking = release.taking();
+        self.take(&Release { address: entry_at(release.address), give_back: None, ..*release }, &mut taking);
+        Order::Pass
+    }
+
+    /// A block is freed in which a list lives that nobody has deleted.
+    #[cold]
+    #[inline(never)]
+    fn list_inside(&self, asked: &Asked, release: &Release, key: &Key, live: Live) {
+        let list = self.with(|books| books.list_within(release.address, live.bytes()));
+        self.violated(&Case {
+            violation: Violation::ListInBlock,
+            address: release.address,
+            bytes: live.bytes(),
+            site: Some(*key),
+            list,
+            freed: None,
+            caught: Caught::At(asked.act()),
+            next: Next::Goes,
+        });
+    }
+
     /// The block that was recorded here is long gone, and this one is not ours.
     #[cold]
     #[inline(never)]
@@ -215,6 +262,7 @@ impl<P: Platform> Tracker<P> {
             address: asked.block.unwrap_or_default(),
             bytes: live.bytes(),
             site: Some(*key),
+            list: None,
             freed: None,
             caught: Caught::At(asked.act()),
             next: skipped(asked),
@@ -239,6 +287,7 @@ impl<P: Platform> Tracker<P> {
             address: release.address,
             bytes: live.bytes(),
             site: Some(*key),
+            list: None,
             freed: None,
             caught: Caught::At(asked.act()),
             next: Next::Goes,
@@ -273,6 +322,7 @@ impl<P: Platform> Tracker<P> {
             address: freed.address,
             bytes: freed.live.bytes(),
             site: Some(taking.key),
+            list: None,
             freed: Some(Act { location: freed.location, function: freed.function }),
             caught: Caught::At(asked.act()),
             next: skipped(asked),
@@ -314,6 +364,7 @@ impl<P: Platform> Tracker<P> {
                     address: start,
                     bytes: live.bytes(),
                     site: Some(key),
+                    list: None,
                     freed: None,
                     caught: Caught::At(asked.act()),
                     next: if certain { skipped(asked) } else { Next::PassedOn },
@@ -357,6 +408,7 @@ impl<P: Platform> Tracker<P> {
             address,
             bytes: 0,
             site: None,
+            list: None,
             freed: None,
             caught: Caught::At(asked.act()),
             next: Next::PassedOn,

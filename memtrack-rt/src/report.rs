@@ -3,12 +3,13 @@
 
 use crate::books::Exhaustion;
 use crate::guard::Damage;
+use crate::lists::List;
 use crate::platform::Platform;
 use crate::pool::{Function, Pool, Tag};
 use crate::sink::{Out, Record};
 use crate::site::Key;
 use crate::snapshot::largest_first;
-use crate::stats::{Figures, SiteStats, Stats};
+use crate::stats::{Figures, ListStats, SiteStats, Stats};
 use crate::violation::{Act, Case, Caught, Next, Violation};
 
 /// The version of the grammar.
@@ -32,6 +33,7 @@ pub(crate) fn report<'s, P: Platform>(
     name: &str,
     stats: &Stats,
     sites: impl Iterator<Item = &'s SiteStats> + Clone,
+    lists: impl Iterator<Item = ListStats>,
 ) {
     let mut record = out.record();
     heading(&mut record, "report", name);
@@ -39,6 +41,7 @@ pub(crate) fn report<'s, P: Platform>(
         self::site(&mut record, "site", site);
         history(&mut record, site);
     }
+    lists.for_each(|list| self::list(&mut record, &list));
     sums(&mut record, "outstanding ", stats, sites);
 }
 
@@ -49,6 +52,7 @@ pub(crate) fn report_unsorted<P: Platform>(
     name: &str,
     stats: &Stats,
     sites: impl Iterator<Item = SiteStats>,
+    lists: impl Iterator<Item = ListStats>,
 ) {
     let mut record = out.record();
     heading(&mut record, "report", name);
@@ -60,6 +64,7 @@ pub(crate) fn report_unsorted<P: Platform>(
         leaking += u64::from(site.figures.curr_blocks > 0);
         count += 1;
     }
+    lists.for_each(|list| self::list(&mut record, &list));
     totals(&mut record, "outstanding ", stats, leaking, count);
     record.line("note: no memory to sort the sites by size, nor to read them at one moment");
 }
@@ -156,8 +161,22 @@ impl<'a> From<&'a SiteStats> for Place<'a> {
 
 impl From<&Key> for Place<'static> {
     fn from(key: &Key) -> Self {
-        let Key { location, function, tag, pool } = *key;
+        let Key { location, function, tag, pool, .. } = *key;
         Self { file: location.file(), line: location.line(), column: location.column(), function, tag, pool }
+    }
+}
+
+impl From<&List> for Place<'static> {
+    fn from(list: &List) -> Self {
+        let List { made: Act { location, function }, tag, pool, .. } = *list;
+        Self { file: location.file(), line: location.line(), column: location.column(), function, tag, pool }
+    }
+}
+
+impl<'a> From<&'a ListStats> for Place<'a> {
+    fn from(list: &'a ListStats) -> Self {
+        let ListStats { file, line, column, function, tag, pool, .. } = *list;
+        Self { file, line, column, function, tag, pool }
     }
 }
 
@@ -249,8 +268,11 @@ fn bytes_of<P: Platform>(record: &mut Record<'_, P>, bytes: u64) {
 pub(crate) fn violation<P: Platform>(out: &Out<'_, P>, case: &Case) {
     let mut record = out.record();
     headline(&mut record, case);
+    if let Some(list) = case.list.as_ref().filter(|_| !case.violation.is_of_a_list()) {
+        list_line(&mut record, list);
+    }
     if let Some(freed) = &case.freed {
-        record.line("  freed at ");
+        record.line(if case.violation.is_of_a_list() { "  deleted at " } else { "  freed at " });
         act(&mut record, freed);
     }
     match &case.caught {
@@ -294,6 +316,7 @@ fn at(case: &Case) -> &'static str {
         Violation::DoubleFree | Violation::FreedBefore => "  freed again at ",
         Violation::ZeroBytes | Violation::PagedRequest(_) => "  asked at ",
         Violation::HighIrql(_) => "  called at ",
+        violation if violation.is_of_a_list() => "  called at ",
         _ => "  freed at ",
     }
 }
@@ -363,12 +386,72 @@ fn headline<P: Platform>(record: &mut Record<'_, P>, case: &Case) {
         Violation::HighIrql(irql) => {
             record.line("pool call at IRQL ").number((*irql).into());
         }
+        Violation::NoList => {
+            record.line("list never initialised");
+        }
+        Violation::DeletedList => {
+            record.line("list used after it was deleted");
+        }
+        Violation::MadeAgain => {
+            record.line("list initialised again");
+        }
+        Violation::PagedList(irql) => {
+            record.line("paged list at IRQL ").number((*irql).into());
+        }
+        Violation::EntriesOut(entries) => {
+            record.line("list deleted with ").number(*entries);
+            record.text(if *entries == 1 { " entry outstanding" } else { " entries outstanding" });
+        }
+        Violation::AnothersEntry => {
+            record.line("free to another list of");
+        }
+        Violation::BlockToList => {
+            record.line("free to a list of");
+        }
+        Violation::EntryToPool => {
+            record.line("free to pool of");
+        }
+        Violation::ListInBlock => {
+            record.line("free with a list in it of");
+        }
     }
     if case.violation.is_of_a_block() {
         record.text(" a ").number(bytes).text("-byte block");
     }
     if let Some(site) = &case.site {
         place(record, &Place::from(site));
+    } else if let Some(list) = &case.list {
+        place(record, &Place::from(list));
+    }
+}
+
+fn list_line<P: Platform>(record: &mut Record<'_, P>, list: &List) {
+    record.line("  list initialised at ");
+    act(record, &list.made);
+}
+
+/// Entries of a list that is deleted, which nobody has freed.
+#[inline(never)]
+pub(crate) fn leak_of_list<P: Platform>(out: &Out<'_, P>, site: &SiteStats, list: &List) {
+    let mut record = out.record();
+    self::site(&mut record, "leak", site);
+    list_line(&mut record, list);
+}
+
+/// What a list did.
+fn list<P: Platform>(record: &mut Record<'_, P>, list: &ListStats) {
+    let Figures { curr_blocks, curr_bytes, max_blocks, max_bytes, .. } = list.figures;
+    record.line("list ");
+    amount(record, curr_blocks, curr_bytes);
+    place(record, &Place::from(list));
+    record.text("  max ");
+    amount(record, max_blocks, max_bytes);
+    record.text(", depth ").number(list.depth).text(", cached ").number(list.cached);
+    for (count, one, many) in [(list.hits, " hit", " hits"), (list.misses, " miss", " misses")] {
+        record.text(", ").number(count).text(if count == 1 { one } else { many });
+    }
+    if list.is_deleted {
+        record.text(", deleted");
     }
 }
 

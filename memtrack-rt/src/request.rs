@@ -110,7 +110,7 @@ impl<P: Platform> Tracker<P> {
         let Asked { location, function, guard, pool, bytes, tag, extension } = *asked;
         let irql = self.platform().irql();
         let kind = function.pool(pool);
-        let key = Key { location, function, tag: tag.map_or(Tag::NONE, Tag), pool: kind };
+        let key = Key { location, function, tag: tag.map_or(Tag::NONE, Tag), pool: kind, list: None };
         let mut plan = Plan {
             key,
             bytes,
@@ -147,6 +147,7 @@ impl<P: Platform> Tracker<P> {
             address: 0,
             bytes: plan.bytes.unwrap_or_default(),
             site: Some(plan.key),
+            list: None,
             freed: None,
             caught: Caught::At(Act { location, function }),
             next,
@@ -183,7 +184,7 @@ impl<P: Platform> Tracker<P> {
         let key = plan.recorded();
         let (address, bytes) = match (address, plan.bytes) {
             (Some(0), _) => {
-                self.refused(plan);
+                self.refused(&key, plan.bytes);
                 return None;
             }
             (Some(address), Some(bytes)) if key.pool != Pool::Unknown => (address, bytes),
@@ -231,12 +232,11 @@ impl<P: Platform> Tracker<P> {
     /// Counts the refusal, and says the first at a site and each doubling of their number.
     #[cold]
     #[inline(never)]
-    fn refused(&self, plan: &Plan) {
-        let key = plan.recorded();
-        let refusal = self.persist(|books| books.refused(&key));
+    pub(crate) fn refused(&self, key: &Key, bytes: Option<usize>) {
+        let refusal = self.persist(|books| books.refused(key));
         let among_all = || self.with(Books::refused_nowhere);
         if refusal.unwrap_or_else(among_all).is_power_of_two() {
-            self.exhausted(&key, plan.bytes, refusal);
+            self.exhausted(key, bytes, refusal);
         }
     }
 

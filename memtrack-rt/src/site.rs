@@ -3,6 +3,7 @@
 use core::panic::Location;
 use core::ptr::{self, NonNull};
 
+use crate::lists::ListRef;
 use crate::pool::{Function, Pool, Tag};
 use crate::slab::{Chunks, Slab};
 use crate::stats::{Figures, SiteStats};
@@ -14,6 +15,8 @@ pub(crate) struct Key {
     pub(crate) function: Function,
     pub(crate) tag: Tag,
     pub(crate) pool: Pool,
+    /// The list that its blocks are entries of.
+    pub(crate) list: Option<ListRef>,
 }
 
 impl Key {
@@ -25,7 +28,7 @@ impl Key {
 
     /// The site before anything was counted there.
     pub(crate) fn untouched(&self) -> SiteStats {
-        let Self { location, function, tag, pool } = *self;
+        let Self { location, function, tag, pool, .. } = *self;
         SiteStats {
             file: location.file(),
             line: location.line(),
@@ -46,6 +49,7 @@ impl Key {
 struct Site {
     /// Where it was first seen. The compiler may keep one location in several places.
     location: &'static Location<'static>,
+    list: Option<ListRef>,
     stats: SiteStats,
     in_bucket: Option<SiteRef>,
     in_order: Option<SiteRef>,
@@ -58,6 +62,7 @@ impl Site {
         function == key.function
             && tag == key.tag
             && pool == key.pool
+            && self.list == key.list
             && (ptr::eq(self.location, location)
                 || line == location.line() && column == location.column() && file == location.file())
     }
@@ -94,6 +99,7 @@ impl Sites {
         }
         let site = Site {
             location: key.location,
+            list: key.list,
             stats: key.untouched(),
             in_bucket: self.buckets[bucket],
             in_order: None,
@@ -112,7 +118,7 @@ impl Sites {
     pub(crate) fn key(&mut self, site: SiteRef) -> Key {
         let site = self.site(site);
         let SiteStats { function, tag, pool, .. } = site.stats;
-        Key { location: site.location, function, tag, pool }
+        Key { location: site.location, function, tag, pool, list: site.list }
     }
 
     /// What was counted at a site.
@@ -143,6 +149,21 @@ impl Sites {
     /// All sites in the order of their first call.
     pub(crate) fn iter(&self) -> InOrder<'_> {
         InOrder { next: self.first, _sites: core::marker::PhantomData }
+    }
+
+    /// The sites of a list's entries.
+    pub(crate) fn of_list(&self, list: ListRef) -> impl Iterator<Item = &SiteStats> {
+        let mut next = self.first;
+        core::iter::from_fn(move || {
+            loop {
+                // SAFETY: as for `InOrder`: the sites are borrowed for as long as this iterator lives.
+                let site = unsafe { next?.0.as_ref() };
+                next = site.in_order;
+                if site.list == Some(list) {
+                    return Some(&site.stats);
+                }
+            }
+        })
     }
 
     /// Forgets every site and hands over what they were: still to be read, and then to be given back.

@@ -117,6 +117,42 @@ impl Stats {
     }
 }
 
+/// One lookaside list that tracked code initialised. The counters are the list's own, as of the last tracked call on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListStats {
+    /// The source file of the call that initialised it.
+    pub file: &'static str,
+    /// The line of that call, from 1.
+    pub line: u32,
+    /// The column of that call, in characters from 1.
+    pub column: u32,
+    /// The kernel function that was called.
+    pub function: Function,
+    /// The tag of its entries.
+    pub tag: Tag,
+    /// The pool of its entries.
+    pub pool: Pool,
+    /// The size of an entry in bytes, as the driver asked for it.
+    pub bytes: u64,
+    /// Whether it was deleted.
+    pub is_deleted: bool,
+    /// How many freed entries it keeps at most.
+    pub depth: u64,
+    /// How many it keeps now.
+    pub cached: u64,
+    /// Allocations that a kept entry served.
+    pub hits: u64,
+    /// Allocations that needed a new entry.
+    pub misses: u64,
+    /// Frees to it.
+    pub frees: u64,
+    /// Frees of entries that it did not keep.
+    pub free_misses: u64,
+    /// Its entries as blocks: outstanding now, at most, ever.
+    pub figures: Figures,
+}
+
 /// One site: a line of source that allocates by one function, under one tag, from one pool.
 ///
 /// A line that is run with several tags or pools is several sites.

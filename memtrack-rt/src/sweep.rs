@@ -93,6 +93,7 @@ impl<P: Platform> Tracker<P> {
                 address: suspect.address,
                 bytes: suspect.live.bytes(),
                 site: Some(suspect.key),
+                list: None,
                 freed: None,
                 caught: CHECK,
                 next: Next::Goes,

@@ -14,7 +14,7 @@ use crate::settings::{Policy, Settings};
 use crate::sink::{Out, Sink};
 use crate::slab::Chunks;
 use crate::snapshot::Snapshot;
-use crate::stats::{SiteStats, Stats};
+use crate::stats::{ListStats, SiteStats, Stats};
 use crate::violation::{Case, Caught};
 
 /// How often a call that needs memory tries again when other processors use up what it brought.
@@ -116,6 +116,18 @@ impl<P: Platform> Tracker<P> {
         Sites { tracker: self, next: 0 }
     }
 
+    /// Every lookaside list that a tracked call initialised, the newest first. Each is read when it is asked for.
+    ///
+    /// IRQL <= DISPATCH_LEVEL.
+    pub fn lists(&self) -> impl Iterator<Item = ListStats> {
+        let mut place = 0;
+        core::iter::from_fn(move || {
+            let list = self.with(|books| books.nth_list(place))?;
+            place += 1;
+            Some(list)
+        })
+    }
+
     /// Prints the current and the maximum usage of each pool, six lines.
     ///
     /// IRQL <= DISPATCH_LEVEL.
@@ -132,8 +144,10 @@ impl<P: Platform> Tracker<P> {
     /// IRQL <= DISPATCH_LEVEL.
     pub fn report(&self, name: &str) {
         match self.snapshot() {
-            Some(snapshot) => report::report(&self.out(), name, &snapshot.stats, snapshot.sites()),
-            None => report::report_unsorted(&self.out(), name, &self.stats(), self.sites()),
+            Some(snapshot) => {
+                report::report(&self.out(), name, &snapshot.stats, snapshot.sites(), self.lists());
+            }
+            None => report::report_unsorted(&self.out(), name, &self.stats(), self.sites(), self.lists()),
         }
     }
 
@@ -162,6 +176,7 @@ impl<P: Platform> Tracker<P> {
 
     fn take_apart(&self, closed: Closed) {
         self.give_back(closed.sites.into_memory());
+        self.give_back(closed.list_memory);
         closed.ledger_memory.into_iter().for_each(|memory| self.give_back(memory));
         for ring in closed.rings.into_iter().flatten() {
             // SAFETY: the ring came from this platform, and the quarantine does not use it any more.

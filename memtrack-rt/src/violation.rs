@@ -3,6 +3,7 @@
 use core::panic::Location;
 
 use crate::guard::{Damage, Wounds};
+use crate::lists::List;
 use crate::platform::Irql;
 use crate::pool::{Function, Tag};
 use crate::site::Key;
@@ -26,6 +27,24 @@ pub(crate) enum Violation {
     PagedFree(Irql),
     /// A call at a level at which there is no pool at all.
     HighIrql(Irql),
+    /// A call on what was never initialised as a lookaside list.
+    NoList,
+    /// A call on a list that was deleted.
+    DeletedList,
+    /// An initialiser of a list that lives.
+    MadeAgain,
+    /// A call on a list of paged pool where paged pool may not be touched.
+    PagedList(Irql),
+    /// A free to a list of what another list has handed out.
+    AnothersEntry,
+    /// A free to a list of a block of pool.
+    BlockToList,
+    /// A free to pool of what a list has handed out.
+    EntryToPool,
+    /// A free of a block in which a list lives.
+    ListInBlock,
+    /// A list is deleted with so many entries outstanding.
+    EntriesOut(u64),
 }
 
 impl Violation {
@@ -50,12 +69,29 @@ impl Violation {
             Self::PagedRequest(_) => 10,
             Self::PagedFree(_) => 11,
             Self::HighIrql(_) => 12,
+            Self::NoList => 13,
+            Self::DeletedList => 14,
+            Self::MadeAgain => 15,
+            Self::PagedList(_) => 16,
+            Self::AnothersEntry => 17,
+            Self::BlockToList => 18,
+            Self::EntryToPool => 19,
+            Self::ListInBlock => 20,
+            Self::EntriesOut(_) => 21,
         }
     }
 
     /// Whether it is about a block that there is, or was.
     pub(crate) fn is_of_a_block(&self) -> bool {
-        !matches!(self, Self::ZeroBytes | Self::PagedRequest(_) | Self::HighIrql(_))
+        !matches!(self, Self::ZeroBytes | Self::PagedRequest(_) | Self::HighIrql(_)) && !self.is_of_a_list()
+    }
+
+    /// Whether it is about a lookaside list, and no block.
+    pub(crate) fn is_of_a_list(&self) -> bool {
+        matches!(
+            self,
+            Self::NoList | Self::DeletedList | Self::MadeAgain | Self::PagedList(_) | Self::EntriesOut(_)
+        )
     }
 
     pub(crate) fn damage(&self) -> Option<&Damage> {
@@ -106,6 +142,8 @@ pub(crate) struct Case {
     pub(crate) bytes: usize,
     /// Where it was allocated.
     pub(crate) site: Option<Key>,
+    /// The list that it is about, or that the block is an entry of.
+    pub(crate) list: Option<List>,
     /// Where it was freed before; `None` also where code did it that is not annotated.
     pub(crate) freed: Option<Act>,
     pub(crate) caught: Caught,

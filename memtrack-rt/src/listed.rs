@@ -1,0 +1,435 @@
+//! What a call on a lookaside list does: made, asked, and given to under the eyes of the books.
+//!
+//! An entry of a list is a block of its site, with its list. It is written down when the list hands it out and struck out
+//! when it comes back; what the list keeps meanwhile is nobody's. A list that no tracked call has initialised is passed by.
+
+use core::panic::Location;
+
+use crate::arguments::Arguments;
+use crate::block::Live;
+use crate::books::{Books, Release, Taken, entry_at, may_touch};
+use crate::guard::{Body, Guard, Layout};
+use crate::lists::{List, ListRef, Made};
+use crate::lookaside::{self, InterlockedLists, LookasideList};
+use crate::platform::{Irql, Platform};
+use crate::pool::{Function, Pool, Tag};
+use crate::site::Key;
+use crate::tracker::Tracker;
+use crate::violation::{Act, Case, Caught, Next, Violation};
+use crate::word;
+
+// Where the arguments stand, in every function that has them.
+const LIST: usize = 0;
+const ENTRY: usize = 1;
+const ALLOCATE: usize = 1;
+const FREE: usize = 2;
+
+/// The least that an entry is long.
+const SMALLEST: usize = 8;
+
+/// No list lives there, nor anything else of a driver's.
+const FIRST_PAGE: usize = 4096;
+
+/// What can be said of the list of a call.
+enum Found {
+    /// Tracked code has initialised it.
+    Known(ListRef, List),
+    /// It was deleted, by this; or `None`, it was never initialised.
+    Gone(Option<List>),
+    /// Others have, as far as can be seen.
+    Unknown,
+}
+
+impl<P: Platform> Tracker<P> {
+    /// Makes a list: by hand where it is to have a depth of its own, else by `kernel`, which makes the driver's own call.
+    /// Where the pool makes its entries, they are longer by a guard.
+    ///
+    /// `guard` is this list's choice; without one, it is the driver's. [`Guard::Full`] is [`Guard::Tail`] here: an entry
+    /// begins where the list's link does.
+    ///
+    /// IRQL: as of the kernel's initialiser.
+    ///
+    /// # Safety
+    ///
+    /// The arguments are what the kernel's `function` may be called with, and so they are with a larger size.
+    pub unsafe fn initialize_list<A: Arguments, R>(
+        &self,
+        lists: &impl InterlockedLists,
+        location: &'static Location<'static>,
+        function: Function,
+        guard: Option<Guard>,
+        mut arguments: A,
+        kernel: impl Fn(A) -> R,
+    ) -> R {
+        let act = Act { location, function };
+        let guard = guard.unwrap_or_else(|| self.guard());
+        let mut made = made(act, guard, &arguments);
+        if let Some(made) = &mut made {
+            let place = lookaside::size_place(function);
+            let bytes = made.bytes.max(SMALLEST);
+            let total = made.layout.total(bytes).unwrap_or(bytes);
+            if made.layout != Layout::BARE && !arguments.set(place, total as u64) {
+                made.layout = Layout::BARE;
+            }
+            self.made_again(made);
+        }
+        // SAFETY: the caller's promise.
+        let result = unsafe { lookaside::initialize(lists, function, &arguments) };
+        let result = result.unwrap_or_else(|| kernel(arguments));
+        // A status that is no number is not known; one that is, is zero where there is a list now.
+        let refused = size_of::<R>() > 0 && word::word(&result).is_some_and(|status| status != 0);
+        if let Some(made) = made.filter(|_| !refused) {
+            // SAFETY: the list was initialised just now.
+            let counters = unsafe { LookasideList::counters(made.address) };
+            self.persist(|books| books.made(&made, counters));
+        }
+        result
+    }
+
+    /// Says so where a list lives already that is initialised.
+    fn made_again(&self, made: &Made) {
+        if let Some((list, known)) = self.with(|books| books.list(made.address)) {
+            // SAFETY: the driver is about to have the kernel write a list there.
+            let is_none = unsafe { LookasideList::is_none(made.address) };
+            if known.deleted.is_none() && !is_none {
+                self.list_violated(Violation::MadeAgain, Some(known), made.by, Next::PassedOn);
+            }
+            if known.deleted.is_none() {
+                self.with(|books| books.deleted(list, made.by));
+            }
+        }
+    }
+
+    /// Takes an entry from a list. `kernel` makes the driver's own call.
+    ///
+    /// IRQL <= DISPATCH_LEVEL; for a list of paged pool <= APC_LEVEL: above, it is reported, and refused where the
+    /// driver's binding has a null.
+    ///
+    /// # Safety
+    ///
+    /// `kernel` returns an entry of the list that its argument says, or null.
+    pub unsafe fn allocate_from_list<A: Arguments, R>(
+        &self,
+        location: &'static Location<'static>,
+        function: Function,
+        arguments: A,
+        kernel: impl Fn(A) -> R,
+    ) -> R {
+        let act = Act { location, function };
+        let (reference, list) = match self.found(arguments.word(LIST)) {
+            Found::Known(reference, list) => (reference, list),
+            Found::Unknown => return kernel(arguments),
+            Found::Gone(list) => {
+                return self
+                    .no_list(list, act, word::has_nothing::<R>())
+                    .then(word::nothing)
+                    .flatten()
+                    .unwrap_or_else(|| kernel(arguments));
+            }
+        };
+        let irql = self.platform().irql();
+        if !may_touch(list.pool, irql) {
+            let next = skipped(word::has_nothing::<R>());
+            self.list_violated(Violation::PagedList(irql), Some(list), act, next);
+            if let Some(nothing) = word::nothing() {
+                return nothing;
+            }
+        }
+        let key = Key { location, function, tag: list.tag, pool: list.pool, list: Some(reference) };
+        let entry = kernel(arguments);
+        // SAFETY: the list lives: a call on it has just been made, and is not over for the driver.
+        let counters = unsafe { LookasideList::counters(list.address) };
+        self.with(|books| books.counted(reference, counters));
+        match word::size(&entry) {
+            Some(0) => self.refused(&key, Some(list.bytes)),
+            Some(address) => self.handed_out(&key, &list, address, irql),
+            None => self.with(|books| books.unrecorded(&key, None)),
+        }
+        entry
+    }
+
+    /// Writes an entry down that the list has handed out.
+    fn handed_out(&self, key: &Key, list: &List, entry: usize, irql: Irql) {
+        let layout = if may_touch(list.pool, irql) { list.layout } else { Layout::BARE };
+        let body = Body { address: entry, bytes: list.bytes, layout };
+        // SAFETY: the entry is the driver's from now on and nobody has it yet; the list's entries are as long as the layout
+        // says, because the list was made so, and may be touched here.
+        unsafe { body.sign() };
+        let live = Live::new(list.bytes, layout);
+        match live.and_then(|live| self.persist(|books| books.entered(key, entry, live))) {
+            Some(wish) => {
+                if let Some(wish) = wish {
+                    self.bring(wish);
+                }
+            }
+            None => self.with(|books| books.unrecorded(key, Some(entry_at(entry)))),
+        }
+    }
+
+    /// Gives an entry back to a list. `kernel` makes the driver's own call. What would corrupt the list does not reach it,
+    /// where the driver's call can be left out.
+    ///
+    /// IRQL <= DISPATCH_LEVEL; for a list of paged pool <= APC_LEVEL: above, it is reported and left out.
+    ///
+    /// # Safety
+    ///
+    /// `kernel` gives the entry that its second argument says to the list that the first one says.
+    pub unsafe fn free_to_list<A: Arguments, R>(
+        &self,
+        location: &'static Location<'static>,
+        function: Function,
+        arguments: A,
+        kernel: impl Fn(A) -> R,
+    ) -> R {
+        let act = Act { location, function };
+        let can_skip = word::has_nothing::<R>();
+        let (reference, list) = match self.found(arguments.word(LIST)) {
+            Found::Known(reference, list) => (reference, list),
+            Found::Unknown => return kernel(arguments),
+            Found::Gone(list) => {
+                return self
+                    .no_list(list, act, can_skip)
+                    .then(word::nothing)
+                    .flatten()
+                    .unwrap_or_else(|| kernel(arguments));
+            }
+        };
+        let irql = self.platform().irql();
+        let mut goes_on = true;
+        if !may_touch(list.pool, irql) {
+            self.list_violated(Violation::PagedList(irql), Some(list), act, skipped(can_skip));
+            goes_on = false;
+        } else if let Some(entry) = arguments.word(ENTRY).and_then(|word| usize::try_from(word).ok()) {
+            goes_on = self.came_back(reference, &list, entry, act, irql, skipped(can_skip));
+        } else {
+            self.with(Books::foreign_free);
+        }
+        let nothing = if goes_on { None } else { word::nothing() };
+        nothing.unwrap_or_else(|| {
+            let result = kernel(arguments);
+            // SAFETY: the list lives: a call on it has just been made, and is not over for the driver.
+            let counters = unsafe { LookasideList::counters(list.address) };
+            self.with(|books| books.counted(reference, counters));
+            result
+        })
+    }
+
+    /// Strikes an entry out that the driver gives back; false where it should not reach the list.
+    fn came_back(
+        &self,
+        reference: ListRef,
+        list: &List,
+        entry: usize,
+        act: Act,
+        irql: Irql,
+        next: Next,
+    ) -> bool {
+        let case = |violation, key, bytes, list| Case {
+            violation,
+            address: entry,
+            bytes,
+            site: Some(key),
+            list,
+            freed: None,
+            caught: Caught::At(act),
+            next,
+        };
+        match self.with(|books| books.entry(entry)) {
+            Some((key, live, own)) if key.list != Some(reference) => {
+                self.violated(&case(Violation::AnothersEntry, key, live.bytes(), Some(own)));
+                return false;
+            }
+            Some(_) => {}
+            None => {
+                if let Some((key, live)) =
+                    self.with(|books| books.block(entry)).filter(|_| !list.has_callbacks)
+                {
+                    self.violated(&case(Violation::BlockToList, key, live.bytes(), Some(*list)));
+                    return false;
+                }
+            }
+        }
+        let Act { location, function } = act;
+        let release =
+            Release { address: entry_at(entry), location, function, tag: Tag(0), give_back: None, irql };
+        let mut taking = release.taking();
+        match self.take(&release, &mut taking) {
+            Taken::Live => {
+                let body = taking.live.body(entry);
+                // SAFETY: the entry was live in the books and is nobody's now, until the list gets it; it may be touched.
+                let wounds = unsafe { body.wounds() };
+                for violation in Violation::of(&wounds) {
+                    let mut case = case(violation, taking.key, taking.live.bytes(), None);
+                    case.next = Next::Goes;
+                    self.violated(&case);
+                }
+                true
+            }
+            Taken::Again => {
+                let before =
+                    taking.before.map(|freed| Act { location: freed.location, function: freed.function });
+                let bytes = taking.before.map_or(list.bytes, |freed| freed.live.bytes());
+                let mut case = case(Violation::DoubleFree, taking.key, bytes, None);
+                case.freed = before;
+                self.violated(&case);
+                false
+            }
+            _ => {
+                self.with(Books::foreign_free);
+                true
+            }
+        }
+    }
+
+    /// Deletes a list. `kernel` makes the driver's own call. Entries that are outstanding are named.
+    ///
+    /// IRQL: as of the kernel's.
+    ///
+    /// # Safety
+    ///
+    /// `kernel` deletes the list that its argument says.
+    pub unsafe fn delete_list<A: Arguments, R>(
+        &self,
+        location: &'static Location<'static>,
+        function: Function,
+        arguments: A,
+        kernel: impl Fn(A) -> R,
+    ) -> R {
+        let act = Act { location, function };
+        match self.found(arguments.word(LIST)) {
+            Found::Unknown => kernel(arguments),
+            Found::Gone(list) => self
+                .no_list(list, act, word::has_nothing::<R>())
+                .then(word::nothing)
+                .flatten()
+                .unwrap_or_else(|| kernel(arguments)),
+            Found::Known(reference, list) => {
+                if list.figures.curr_blocks > 0 {
+                    self.leaked_entries(reference, list, act);
+                }
+                // SAFETY: the list lives, until the call below.
+                let counters = unsafe { LookasideList::counters(list.address) };
+                self.with(|books| {
+                    books.counted(reference, crate::lookaside::Counters { cached: 0, ..counters })
+                });
+                let result = kernel(arguments);
+                self.with(|books| books.deleted(reference, act));
+                // SAFETY: the memory is the driver's until this returns, and the list is nobody's any more.
+                unsafe { LookasideList::strike(list.address) };
+                result
+            }
+        }
+    }
+
+    /// Says which entries of a list that is deleted are still out.
+    #[cold]
+    #[inline(never)]
+    fn leaked_entries(&self, reference: ListRef, list: List, act: Act) {
+        self.list_violated(Violation::EntriesOut(list.figures.curr_blocks), Some(list), act, Next::Goes);
+        let mut place = 0;
+        while let Some(site) = self.with(|books| books.nth_leak(reference, place)) {
+            crate::report::leak_of_list(&self.out(), &site, &list);
+            place += 1;
+        }
+    }
+
+    /// Empties a list. `kernel` makes the driver's own call.
+    ///
+    /// IRQL: as of the kernel's.
+    ///
+    /// # Safety
+    ///
+    /// `kernel` flushes the list that its argument says.
+    pub unsafe fn flush_list<A: Arguments, R>(
+        &self,
+        location: &'static Location<'static>,
+        function: Function,
+        arguments: A,
+        kernel: impl Fn(A) -> R,
+    ) -> R {
+        let act = Act { location, function };
+        match self.found(arguments.word(LIST)) {
+            Found::Unknown => kernel(arguments),
+            Found::Gone(list) => self
+                .no_list(list, act, word::has_nothing::<R>())
+                .then(word::nothing)
+                .flatten()
+                .unwrap_or_else(|| kernel(arguments)),
+            Found::Known(reference, list) => {
+                let result = kernel(arguments);
+                // SAFETY: the list lives: a call on it has just been made, and is not over for the driver.
+                let counters = unsafe { LookasideList::counters(list.address) };
+                self.with(|books| books.counted(reference, counters));
+                result
+            }
+        }
+    }
+
+    fn found(&self, word: Option<u64>) -> Found {
+        let address =
+            word.and_then(|word| usize::try_from(word).ok()).filter(|address| *address >= FIRST_PAGE);
+        let Some(address) = address else { return Found::Unknown };
+        let known = self.with(|books| books.list(address));
+        match known {
+            Some((reference, list)) if list.deleted.is_none() => Found::Known(reference, list),
+            known => {
+                // SAFETY: the driver is about to have the kernel read a list there.
+                let is_none = unsafe { LookasideList::is_none(address) };
+                if is_none { Found::Gone(known.map(|(_, list)| list)) } else { Found::Unknown }
+            }
+        }
+    }
+
+    /// A call on what is no list. True where it is left out.
+    #[cold]
+    #[inline(never)]
+    fn no_list(&self, list: Option<List>, act: Act, can_skip: bool) -> bool {
+        let violation = if list.is_some() { Violation::DeletedList } else { Violation::NoList };
+        self.list_violated(violation, list, act, skipped(can_skip));
+        can_skip
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn list_violated(&self, violation: Violation, list: Option<List>, act: Act, next: Next) {
+        self.violated(&Case {
+            violation,
+            address: list.map_or(0, |list| list.address),
+            bytes: list.map_or(0, |list| list.bytes),
+            site: None,
+            list,
+            freed: list.and_then(|list| list.deleted),
+            caught: Caught::At(act),
+            next,
+        });
+    }
+}
+
+fn skipped(can_skip: bool) -> Next {
+    if can_skip { Next::Swallowed } else { Next::PassedOn }
+}
+
+/// What an initialiser's arguments say of the list; `None` where they are no numbers.
+fn made<A: Arguments>(by: Act, guard: Guard, arguments: &A) -> Option<Made> {
+    let number = |place| arguments.word(place);
+    let size = lookaside::size_place(by.function);
+    let pool = match by.function {
+        Function::ExInitializePagedLookasideList => Pool::Paged,
+        Function::ExInitializeNPagedLookasideList => Pool::NonPaged,
+        _ if number(lookaside::POOL)? & 1 != 0 => Pool::Paged,
+        _ => Pool::NonPaged,
+    };
+    let bytes = usize::try_from(number(size)?).ok()?;
+    let has_callbacks = number(ALLOCATE)? != 0 || number(FREE)? != 0;
+    // A driver's own function may not look at the size that it is asked for.
+    let guard = if has_callbacks || guard == Guard::None { Guard::None } else { Guard::Tail };
+    Some(Made {
+        address: usize::try_from(number(LIST)?).ok().filter(|address| *address >= FIRST_PAGE)?,
+        by,
+        tag: Tag(u32::try_from(number(size + 1)?).ok()?),
+        pool,
+        bytes,
+        layout: Layout::of(guard, bytes.max(SMALLEST), by.function, 0).unwrap_or(Layout::BARE),
+        has_callbacks,
+    })
+}

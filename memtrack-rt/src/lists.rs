@@ -1,0 +1,196 @@
+//! The lookaside lists that a driver has initialised, as the books know them.
+
+use core::ptr::NonNull;
+
+use crate::guard::Layout;
+use crate::lookaside::Counters;
+use crate::pool::{Pool, Tag};
+use crate::slab::{Chunks, Slab};
+use crate::stats::{Figures, ListStats};
+use crate::violation::Act;
+
+/// A list, and what is known of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List {
+    /// Where it lives.
+    pub(crate) address: usize,
+    /// What initialised it.
+    pub(crate) made: Act,
+    /// What deleted it, once that has happened.
+    pub(crate) deleted: Option<Act>,
+    pub(crate) tag: Tag,
+    pub(crate) pool: Pool,
+    /// The size of an entry that the driver asked for.
+    pub(crate) bytes: usize,
+    /// How entries lie in what the list hands out.
+    pub(crate) layout: Layout,
+    /// Whether the driver's own functions make the entries.
+    pub(crate) has_callbacks: bool,
+    /// Its own counters, as of the last call.
+    pub(crate) counters: Counters,
+    /// Entries outstanding, and how many there were.
+    pub(crate) figures: Figures,
+    next: Option<ListRef>,
+}
+
+/// What makes one list another than the next.
+#[derive(Clone, Copy)]
+pub(crate) struct Made {
+    pub(crate) address: usize,
+    pub(crate) by: Act,
+    pub(crate) tag: Tag,
+    pub(crate) pool: Pool,
+    pub(crate) bytes: usize,
+    pub(crate) layout: Layout,
+    pub(crate) has_callbacks: bool,
+}
+
+/// A list of the table that made it. It may be followed until that table is taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListRef(NonNull<List>);
+
+/// All lists, the newest first. A driver has few: they are looked through one by one.
+pub(crate) struct Lists {
+    lists: Slab<List>,
+    first: Option<ListRef>,
+    /// How many are not deleted.
+    live: usize,
+}
+
+impl Lists {
+    pub(crate) const EMPTY: Self = Self { lists: Slab::EMPTY, first: None, live: 0 };
+
+    /// The list at `address`: the one that lives there, or else the last one that did.
+    pub(crate) fn find(&mut self, address: usize) -> Option<ListRef> {
+        self.search(|list| list.address == address && list.deleted.is_none())
+            .or_else(|| self.search(|list| list.address == address))
+    }
+
+    /// A live list in the memory from `start` on.
+    pub(crate) fn within(&mut self, start: usize, bytes: usize) -> Option<List> {
+        if self.live == 0 {
+            return None;
+        }
+        let inside =
+            self.search(|list| list.deleted.is_none() && list.address.wrapping_sub(start) < bytes)?;
+        Some(*self.at(inside))
+    }
+
+    fn search(&mut self, is_it: impl Fn(&List) -> bool) -> Option<ListRef> {
+        let mut next = self.first;
+        while let Some(list) = next {
+            let known = self.at(list);
+            if is_it(known) {
+                return Some(list);
+            }
+            next = known.next;
+        }
+        None
+    }
+
+    /// Writes a new list down. `Err` says how many bytes of memory to bring first. One that was deleted, with nothing
+    /// outstanding, makes room for the next from the same line.
+    pub(crate) fn add(&mut self, made: &Made, counters: Counters) -> Result<(), usize> {
+        let Made { address, by, tag, pool, bytes, layout, has_callbacks } = *made;
+        let same = |list: &List| {
+            list.deleted.is_some()
+                && list.figures.curr_blocks == 0
+                && (list.made.location == by.location && list.made.function == by.function)
+                && (list.tag == tag && list.pool == pool)
+        };
+        let fresh = List {
+            address,
+            made: by,
+            deleted: None,
+            tag,
+            pool,
+            bytes,
+            layout,
+            has_callbacks,
+            counters,
+            figures: Figures::ZERO,
+            next: self.first,
+        };
+        match self.search(same) {
+            Some(old) => {
+                let next = self.at(old).next;
+                *self.at(old) = List { next, ..fresh };
+            }
+            None => {
+                let list = self.lists.insert(fresh).ok_or_else(|| self.lists.wants())?;
+                self.first = Some(ListRef(list));
+            }
+        }
+        self.live += 1;
+        Ok(())
+    }
+
+    /// Marks a list as deleted.
+    pub(crate) fn delete(&mut self, list: ListRef, by: Act) {
+        if self.at(list).deleted.replace(by).is_none() {
+            self.live -= 1;
+        }
+    }
+
+    pub(crate) fn at(&mut self, list: ListRef) -> &mut List {
+        // SAFETY: a `ListRef` is only made by `add`, and lists stay until `detach`, which sites do not outlive: `Books`
+        // empties both together. `&mut self` makes this the only way to it.
+        unsafe { &mut *list.0.as_ptr() }
+    }
+
+    /// The list at that place, the newest being 0.
+    pub(crate) fn nth(&mut self, place: usize) -> Option<ListStats> {
+        let mut next = self.first;
+        for _ in 0..place {
+            next = self.at(next?).next;
+        }
+        Some(self.at(next?).stats())
+    }
+
+    /// Whether any list lives.
+    pub(crate) fn has_some(&self) -> bool {
+        self.live > 0
+    }
+
+    /// Takes memory in, unless another processor brought some in the meantime: then it is returned.
+    ///
+    /// # Safety
+    ///
+    /// `memory` is the caller's alone, aligned to 16 bytes and `bytes` long, as [`add`](Self::add) asked.
+    pub(crate) unsafe fn adopt(&mut self, memory: NonNull<u8>, bytes: usize) -> Option<NonNull<u8>> {
+        // SAFETY: handed on.
+        unsafe { self.lists.adopt(memory, bytes) }
+    }
+
+    /// Forgets every list, and hands their memory over.
+    pub(crate) fn detach(&mut self) -> Chunks {
+        self.first = None;
+        self.live = 0;
+        self.lists.detach()
+    }
+}
+
+impl List {
+    fn stats(&self) -> ListStats {
+        let Act { location, function } = self.made;
+        let Counters { depth, cached, total_allocates, allocate_misses, total_frees, free_misses } =
+            self.counters;
+        ListStats {
+            file: location.file(),
+            line: location.line(),
+            column: location.column(),
+            function,
+            tag: self.tag,
+            pool: self.pool,
+            bytes: self.bytes as u64,
+            is_deleted: self.deleted.is_some(),
+            depth: depth.into(),
+            cached: cached.into(),
+            hits: total_allocates.wrapping_sub(allocate_misses).into(),
+            misses: allocate_misses.into(),
+            frees: total_frees.into(),
+            free_misses: free_misses.into(),
+            figures: self.figures,
+        }
+    }
+}
