@@ -43,7 +43,34 @@ pub mod annotated {
 #[memtrack::instrument]
 use wdk_sys::ntddk::ExAllocatePool2 as allocate;
 
+/// Lists, which this binding cannot allocate from, and of which an entry stays out.
+pub mod lists {
+    use super::TAG;
+    use memtrack::ntddk::*;
+    use wdk_sys::{LOOKASIDE_LIST_EX, NPAGED_LOOKASIDE_LIST};
+
+    pub fn run() {
+        let mut list = NPAGED_LOOKASIDE_LIST::default();
+        let mut with_list = LOOKASIDE_LIST_EX::default();
+        unsafe {
+            ExInitializeNPagedLookasideList(&raw mut list, None, None, 0, 24, TAG, 7);
+            let entry = ExAllocateFromNPagedLookasideList(&raw mut list);
+            ExFreeToNPagedLookasideList(&raw mut list, entry);
+            assert_eq!((list.L.Depth, list.L.TotalFrees), (7, 1));
+            ExDeleteNPagedLookasideList(&raw mut list);
+
+            let status = ExInitializeLookasideListEx(&raw mut with_list, None, None, 1, 0, 24, TAG, 9);
+            assert_eq!((status, with_list.L.Depth), (0, 9));
+            let entry = ExAllocateFromLookasideListEx(&raw mut with_list);
+            ExFreeToLookasideListEx(&raw mut with_list, entry);
+            ExFlushLookasideListEx(&raw mut with_list);
+            ExDeleteLookasideListEx(&raw mut with_list);
+        }
+    }
+}
+
 pub fn run() {
+    lists::run();
     unsafe { DbgPrint(c"loaded\n".as_ptr()) };
     drop(Name::copied(b"gone"));
     let kept = Name::copied(b"kept").unwrap();
@@ -73,7 +100,8 @@ fn the_leak_is_named() {
         return;
     }
     assert!(said.contains("memtrack: leak 1 block 4 bytes  "), "{said}");
-    let line = 1 + include_str!("driver.rs").lines().position(|line| line.contains(r#"copied(b"kept")"#)).unwrap();
+    let line =
+        1 + include_str!("driver.rs").lines().position(|line| line.contains(r#"copied(b"kept")"#)).unwrap();
     assert!(said.contains(&format!("driver.rs:{line}:16  ExAllocatePool2 'Dwdk' Paged")), "{said}");
     assert_eq!(said.matches("memtrack: leak ").count(), 1, "{said}");
     assert!(said.contains("Dwdk Paged Memory Usage:"), "{said}");
