@@ -54,10 +54,14 @@
 //!
 //! `#[memtrack::skip]`, written so, with memtrack's name, leaves the item or statement that it stands on alone.
 //!
+//! Lookaside lists are tracked likewise, entry by entry, and keep the depth that you ask for: see
+#![cfg_attr(any(feature = "sim", feature = "wdk"), doc = "[`lookaside`].")]
+#![cfg_attr(not(any(feature = "sim", feature = "wdk")), doc = "`lookaside`.")]
+//!
 //! # What it costs, and how it goes away
 //!
 //! With the feature `off`, and with `release_off` in builds without debug assertions, the attribute gives your own
-//! tokens back and the functions below do nothing. Otherwise a call costs a look into a table under a spin lock.
+//! tokens back, but for those depths, and the functions below do nothing. Otherwise a call costs a look into a table under a spin lock.
 //!
 //! # Which kernel
 //!

@@ -52,6 +52,8 @@ fn the_leak_is_named_by_its_line() {
     assert!(said.contains("filemon: 8 files, 24 requests, 3 of them refused"), "{said}");
     assert!(said.contains("memtrack: Filemon Nonpaged Memory Usage:"), "{said}");
     assert!(said.contains("memtrack: report of Filemon (format 2)"), "{said}");
+    assert!(said.contains("ExInitializeNPagedLookasideList 'Flog' NonPaged  max "), "{said}");
+    assert!(said.contains(", depth 4, cached "), "{said}");
 }
 
 #[test]

@@ -8,15 +8,18 @@ use memtrack_sim as wdk_sys;
 #[memtrack::instrument]
 pub mod filemon {
     use core::ffi::c_void;
+    use core::mem::MaybeUninit;
     use core::ptr::{self, null_mut};
     use core::sync::atomic::{AtomicBool, Ordering};
 
     use super::wdk_sys::ntddk::{
-        ExAllocatePool2, ExFreePoolWithTag, KeAcquireSpinLockRaiseToDpc, KeReleaseSpinLock,
+        ExAllocateFromNPagedLookasideList, ExAllocatePool2, ExDeleteNPagedLookasideList, ExFreePoolWithTag,
+        ExFreeToNPagedLookasideList, ExInitializeNPagedLookasideList, KeAcquireSpinLockRaiseToDpc,
+        KeReleaseSpinLock,
     };
     use super::wdk_sys::{
-        KSPIN_LOCK, NTSTATUS, POOL_FLAG_NON_PAGED, POOL_FLAG_PAGED, STATUS_INSUFFICIENT_RESOURCES,
-        STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
+        KSPIN_LOCK, NPAGED_LOOKASIDE_LIST, NTSTATUS, POOL_FLAG_PAGED, POOL_NX_ALLOCATION,
+        STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
     };
     use crate::io::{DRIVER_OBJECT, IRP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL, IRP_MJ_READ};
 
@@ -25,6 +28,9 @@ pub mod filemon {
     const LOG_TAG: u32 = u32::from_le_bytes(*b"Flog");
 
     const LOG_BYTES: usize = 4096;
+    /// Empty buffers that are kept for the next lines. With memtrack, on or off, the list is of this depth; without, the
+    /// kernel would choose one.
+    const LOG_DEPTH: u16 = 4;
     /// Full buffers that wait for a reader. More are thrown away, the oldest first.
     const LOG_BUFFERS: usize = 16;
 
@@ -62,6 +68,7 @@ pub mod filemon {
     }
 
     static mut LOG_LOCK: KSPIN_LOCK = 0;
+    static mut LOG_LIST: MaybeUninit<NPAGED_LOOKASIDE_LIST> = MaybeUninit::uninit();
     static mut LOG: Log = Log { oldest: null_mut(), newest: null_mut(), buffers: 0 };
 
     /// Does `work` with the log's lock held, at DISPATCH_LEVEL.
@@ -76,7 +83,24 @@ pub mod filemon {
         result
     }
 
+    /// Where empty buffers come from.
+    fn buffers() -> *mut NPAGED_LOOKASIDE_LIST {
+        (&raw mut LOG_LIST).cast()
+    }
+
     pub fn driver_entry(driver: &mut DRIVER_OBJECT) -> NTSTATUS {
+        // SAFETY: the list is a static, and nobody uses it yet.
+        unsafe {
+            ExInitializeNPagedLookasideList(
+                buffers(),
+                None,
+                None,
+                POOL_NX_ALLOCATION,
+                LOG_BYTES as u64,
+                LOG_TAG,
+                LOG_DEPTH,
+            );
+        }
         driver.MajorFunction[IRP_MJ_CREATE] = Some(create);
         driver.MajorFunction[IRP_MJ_READ] = Some(read);
         driver.MajorFunction[IRP_MJ_CLOSE] = Some(close);
@@ -166,7 +190,7 @@ pub mod filemon {
             let length = (*buffer).used.min(irp.Length);
             ptr::copy_nonoverlapping(LogBuffer::text(buffer), irp.SystemBuffer, length);
             irp.Information = length;
-            ExFreePoolWithTag(buffer.cast(), LOG_TAG);
+            ExFreeToNPagedLookasideList(buffers(), buffer.cast());
         }
         STATUS_SUCCESS
     }
@@ -176,10 +200,12 @@ pub mod filemon {
         loop {
             let buffer = with_log(Log::take_oldest);
             if buffer.is_null() {
+                // SAFETY: no request comes any more, and the log is empty.
+                unsafe { ExDeleteNPagedLookasideList(buffers()) };
                 return;
             }
             // SAFETY: the buffer was taken off the log.
-            unsafe { ExFreePoolWithTag(buffer.cast(), LOG_TAG) };
+            unsafe { ExFreeToNPagedLookasideList(buffers(), buffer.cast()) };
         }
     }
 
@@ -226,9 +252,8 @@ pub mod filemon {
             if !self.newest.is_null() && unsafe { (*self.newest).used } + length <= LOG_ROOM {
                 return true;
             }
-            // SAFETY: the log's lock is held, which is DISPATCH_LEVEL: nonpaged pool it must be.
-            let block: *mut c_void =
-                unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED, LOG_BYTES as u64, LOG_TAG) };
+            // SAFETY: the list is of nonpaged pool, and the log's lock is held, which is DISPATCH_LEVEL.
+            let block: *mut c_void = unsafe { ExAllocateFromNPagedLookasideList(buffers()) };
             if block.is_null() {
                 return false;
             }
@@ -246,7 +271,7 @@ pub mod filemon {
             if self.buffers > LOG_BUFFERS {
                 let oldest = self.take_oldest();
                 // SAFETY: the buffer was taken off the log.
-                unsafe { ExFreePoolWithTag(oldest.cast(), LOG_TAG) };
+                unsafe { ExFreeToNPagedLookasideList(buffers(), oldest.cast()) };
             }
             true
         }
