@@ -427,3 +427,325 @@ fn counts_are_exact_with_two_threads() {
     assert_eq!(memtrack::finish("threads").violations, 0, "{:#?}", machine.output());
     assert_eq!(machine.pool(PoolKind::NonPaged).blocks, 0);
 }
+
+/// Lists whose entries the driver's own functions make: annotated, so that each entry is a block, too.
+#[memtrack::instrument]
+mod callbacks {
+    use core::cell::Cell;
+
+    use super::TAG;
+    use memtrack_sim::ntddk::*;
+    use memtrack_sim::{LOOKASIDE_LIST_EX, PLOOKASIDE_LIST_EX, POOL_TYPE, PVOID, SIZE_T, ULONG};
+
+    thread_local! {
+        /// How many more entries there are memory for.
+        pub static LEFT: Cell<u32> = const { Cell::new(u32::MAX) };
+    }
+
+    unsafe extern "C" fn allocate(
+        _: POOL_TYPE,
+        bytes: SIZE_T,
+        tag: ULONG,
+        list: PLOOKASIDE_LIST_EX,
+    ) -> PVOID {
+        assert!(!list.is_null());
+        match LEFT.get().checked_sub(1) {
+            Some(left) => {
+                LEFT.set(left);
+                unsafe { ExAllocatePool2(0x40, bytes, tag) }
+            }
+            None => core::ptr::null_mut(),
+        }
+    }
+
+    unsafe extern "C" fn free(entry: PVOID, _: PLOOKASIDE_LIST_EX) {
+        unsafe { ExFreePoolWithTag(entry, TAG) }
+    }
+
+    pub fn run() {
+        let mut list = LOOKASIDE_LIST_EX::default();
+        let list = &raw mut list;
+        unsafe {
+            assert_eq!(ExInitializeLookasideListEx(list, Some(allocate), Some(free), 512, 0, 40, TAG, 2), 0);
+            let entries = [(); 4].map(|()| ExAllocateFromLookasideListEx(list));
+            LEFT.set(0);
+            assert!(ExAllocateFromLookasideListEx(list).is_null());
+            assert_eq!(((*list).L.Size, (*list).L.TotalAllocates), (40, 5), "not sized up");
+            for entry in entries {
+                ExFreeToLookasideListEx(list, entry);
+            }
+            ExFlushLookasideListEx(list);
+            assert_eq!(ExQueryDepthSList(list.cast()), 0);
+            // What the kernel refuses, it refuses here.
+            assert!(ExInitializeLookasideListEx(list.add(0), None, None, 0, 3, 40, TAG, 2) < 0);
+            ExDeleteLookasideListEx(list);
+        }
+    }
+}
+
+#[test]
+fn a_drivers_own_callbacks_make_the_entries() {
+    let machine = Machine::boot();
+    callbacks::LEFT.set(4);
+    callbacks::run();
+    assert_eq!(memtrack::stats().curr_blocks(), 0);
+    if !IS_OFF {
+        let sites: Vec<_> = memtrack::sites().collect();
+        let of = |function| sites.iter().find(|site| site.function == function).unwrap();
+        let entries = of(Function::ExAllocateFromLookasideListEx);
+        assert_eq!(entries.figures.total_blocks, 4);
+        assert_eq!(memtrack::stats().failures, 1);
+        assert_eq!(of(Function::ExAllocatePool2).figures.total_blocks, 4);
+        // The memory of an entry is counted once.
+        assert_eq!(memtrack::stats().nonpaged.max_bytes, 160);
+    }
+    let stats = memtrack::finish("callbacks");
+    assert_eq!(
+        (stats.violations, stats.foreign_frees, stats.vanished_blocks),
+        (0, 0, 0),
+        "{:#?}",
+        machine.output()
+    );
+    assert_eq!(machine.pool(PoolKind::NonPaged).blocks, 0);
+}
+
+/// The other doors, and lists of paged pool.
+mod doors {
+    pub mod items {
+        memtrack::instrument_items! {
+            use crate::TAG;
+            use memtrack_sim::ntddk::*;
+            use memtrack_sim::PAGED_LOOKASIDE_LIST;
+
+            pub fn run() -> u16 {
+                let mut list = PAGED_LOOKASIDE_LIST::default();
+                unsafe {
+                    ExInitializePagedLookasideList(&raw mut list, None, None, 0, 16, TAG, 11);
+                    let depth = list.L.Depth;
+                    let entry = vec![ExAllocateFromPagedLookasideList(&raw mut list)][0];
+                    println!("{:?}", ExFreeToPagedLookasideList(&raw mut list, entry));
+                    ExDeletePagedLookasideList(&raw mut list);
+                    depth
+                }
+            }
+
+            pub fn at_dispatch_level() {
+                let mut list = PAGED_LOOKASIDE_LIST::default();
+                unsafe {
+                    ExInitializePagedLookasideList(&raw mut list, None, None, 0, 16, TAG, 11);
+                    let entry = ExAllocateFromPagedLookasideList(&raw mut list);
+                    let irql = KfRaiseIrql(2);
+                    assert!(ExAllocateFromPagedLookasideList(&raw mut list).is_null());
+                    ExFreeToPagedLookasideList(&raw mut list, entry);
+                    KeLowerIrql(irql);
+                    ExFreeToPagedLookasideList(&raw mut list, entry);
+                    ExDeletePagedLookasideList(&raw mut list);
+                }
+            }
+        }
+    }
+
+    pub mod named {
+        use crate::TAG;
+        use memtrack::ntddk::*;
+        use memtrack_sim::NPAGED_LOOKASIDE_LIST;
+
+        pub fn run() -> u16 {
+            let mut list = NPAGED_LOOKASIDE_LIST::default();
+            unsafe {
+                ExInitializeNPagedLookasideList(&raw mut list, None, None, 0, 16, TAG, 12);
+                let depth = list.L.Depth;
+                let entry = ExAllocateFromNPagedLookasideList(&raw mut list);
+                ExFreeToNPagedLookasideList(&raw mut list, entry);
+                ExDeleteNPagedLookasideList(&raw mut list);
+                depth
+            }
+        }
+    }
+
+    pub mod imported {
+        use crate::TAG;
+        use memtrack_sim::NPAGED_LOOKASIDE_LIST;
+        #[memtrack::instrument(guard = "full")]
+        use memtrack_sim::ntddk::{
+            ExAllocateFromNPagedLookasideList as take, ExDeleteNPagedLookasideList as delete,
+            ExFreeToNPagedLookasideList as give, ExInitializeNPagedLookasideList as initialize,
+        };
+
+        pub fn run() -> u16 {
+            let mut list = NPAGED_LOOKASIDE_LIST::default();
+            unsafe {
+                initialize(&raw mut list, None, None, 0, 16, TAG, 13);
+                let depth = list.L.Depth;
+                let entry = take(&raw mut list);
+                give(&raw mut list, entry);
+                delete(&raw mut list);
+                depth
+            }
+        }
+    }
+
+    pub mod recorded {
+        use crate::TAG;
+        use memtrack_sim::{NPAGED_LOOKASIDE_LIST, ntddk};
+
+        pub fn run() -> u16 {
+            let mut list = NPAGED_LOOKASIDE_LIST::default();
+            let list = &raw mut list;
+            let initialize = ntddk::ExInitializeNPagedLookasideList;
+            unsafe {
+                memtrack::record_list!(
+                    ExInitializeNPagedLookasideList,
+                    initialize(list, None, None, 0, 16, TAG, 14)
+                );
+                let depth = (*list).L.Depth;
+                let entry = memtrack::record_alloc!(
+                    ExAllocateFromNPagedLookasideList,
+                    ntddk::ExAllocateFromNPagedLookasideList(list)
+                );
+                memtrack::record_free!(
+                    ExFreeToNPagedLookasideList,
+                    ntddk::ExFreeToNPagedLookasideList(list, entry)
+                );
+                memtrack::record_list!(ExDeleteNPagedLookasideList, ntddk::ExDeleteNPagedLookasideList(list));
+                depth
+            }
+        }
+    }
+}
+
+#[test]
+fn the_depth_holds_through_every_door() {
+    let machine = Machine::boot();
+    let depths = [doors::items::run(), doors::named::run(), doors::imported::run(), doors::recorded::run()];
+    assert_eq!(depths, [11, 12, 13, 14]);
+    if !IS_OFF {
+        assert_eq!(memtrack::lists().filter(|list| list.is_deleted).count(), 4);
+        assert!(
+            memtrack::sites().all(|site| site.figures.total_blocks == 1 && site.figures.curr_blocks == 0)
+        );
+        assert_eq!(memtrack::sites().count(), 4);
+    }
+    assert_eq!(memtrack::finish("doors").violations, 0, "{:#?}", machine.output());
+    assert_eq!(machine.pool(PoolKind::NonPaged).blocks + machine.pool(PoolKind::Paged).blocks, 0);
+}
+
+#[test]
+fn a_paged_list_waits_for_a_lower_level() {
+    if IS_OFF {
+        return;
+    }
+    let machine = Machine::boot();
+    doors::items::at_dispatch_level();
+    let lines: Vec<_> = lines::said(&machine).iter().map(|line| without_places(line)).collect();
+    let list = "paged list at IRQL 2  HERE  ExInitializePagedLookasideList 'Look' Paged";
+    assert_eq!(
+        lines,
+        [
+            list,
+            "  called at HERE ExAllocateFromPagedLookasideList; not passed on",
+            list,
+            "  called at HERE ExFreeToPagedLookasideList; not passed on",
+        ]
+    );
+    assert_eq!(memtrack::finish("paged").curr_blocks(), 0);
+}
+
+#[memtrack::instrument]
+fn device() {
+    use memtrack_sim::ntddk::{ExAllocatePool2, ExFreePool, ExInitializeNPagedLookasideList};
+    unsafe {
+        let device = ExAllocatePool2(0x40, 512, TAG);
+        let list = device.cast::<NPAGED_LOOKASIDE_LIST>().add(1);
+        ExInitializeNPagedLookasideList(list, None, None, 0, 16, TAG, 3);
+        ExFreePool(device);
+    }
+}
+
+#[test]
+fn a_list_does_not_go_with_its_block() {
+    if IS_OFF {
+        return;
+    }
+    let machine = Machine::boot();
+    device();
+    let lines: Vec<_> = lines::said(&machine).iter().map(|line| without_places(line)).collect();
+    assert_eq!(
+        lines,
+        [
+            "free with a list in it of a 512-byte block  HERE  ExAllocatePool2 'Look' NonPaged",
+            "  list initialised at HERE ExInitializeNPagedLookasideList",
+            "  freed at HERE ExFreePool",
+        ]
+    );
+}
+
+/// Bindings of other types: entries as numbers, and functions that are safe.
+#[memtrack::instrument]
+#[allow(non_snake_case)]
+mod bindings {
+    use super::TAG;
+    use memtrack_sim::NPAGED_LOOKASIDE_LIST;
+
+    mod numbers {
+        use memtrack_sim::ntddk;
+
+        pub unsafe fn ExAllocateFromNPagedLookasideList(list: u64) -> u64 {
+            unsafe { ntddk::ExAllocateFromNPagedLookasideList(list as *mut _) as u64 }
+        }
+        pub unsafe fn ExFreeToNPagedLookasideList(list: u64, entry: u64) {
+            unsafe { ntddk::ExFreeToNPagedLookasideList(list as *mut _, entry as *mut _) }
+        }
+    }
+
+    mod safe {
+        use memtrack_sim::{NPAGED_LOOKASIDE_LIST, PALLOCATE_FUNCTION, PFREE_FUNCTION, ntddk};
+
+        pub fn ExInitializeNPagedLookasideList(
+            list: &mut NPAGED_LOOKASIDE_LIST,
+            allocate: PALLOCATE_FUNCTION,
+            free: PFREE_FUNCTION,
+            flags: u32,
+            size: usize,
+            tag: u32,
+            depth: u16,
+        ) {
+            unsafe {
+                ntddk::ExInitializeNPagedLookasideList(list, allocate, free, flags, size as u64, tag, depth);
+            }
+        }
+        pub fn ExDeleteNPagedLookasideList(list: &mut NPAGED_LOOKASIDE_LIST) {
+            unsafe { ntddk::ExDeleteNPagedLookasideList(list) }
+        }
+    }
+
+    pub fn run() -> u16 {
+        let mut list = NPAGED_LOOKASIDE_LIST::default();
+        safe::ExInitializeNPagedLookasideList(&mut list, None, None, 0, 16, TAG, 5);
+        let depth = list.L.Depth;
+        let address = (&raw mut list) as u64;
+        unsafe {
+            let entry = numbers::ExAllocateFromNPagedLookasideList(address);
+            numbers::ExFreeToNPagedLookasideList(address, entry);
+        }
+        safe::ExDeleteNPagedLookasideList(&mut list);
+        depth
+    }
+}
+
+#[test]
+fn a_binding_may_have_other_types() {
+    let machine = Machine::boot();
+    assert_eq!(bindings::run(), 5);
+    if !IS_OFF {
+        assert_eq!((memtrack::sites().count(), memtrack::lists().count()), (1, 1));
+    }
+    let stats = memtrack::finish("bindings");
+    assert_eq!(
+        (stats.curr_blocks(), stats.foreign_frees, stats.violations),
+        (0, 0, 0),
+        "{:#?}",
+        machine.output()
+    );
+    assert_eq!(machine.pool(PoolKind::NonPaged).blocks, 0);
+}

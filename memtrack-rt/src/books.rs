@@ -368,6 +368,10 @@ impl Books {
         Some((list, *self.lists.at(list)))
     }
 
+    pub(crate) fn list_at(&mut self, list: ListRef) -> List {
+        *self.lists.at(list)
+    }
+
     /// Writes a new list down.
     pub(crate) fn made(&mut self, made: &Made, counters: Counters) -> Result<(), Shortage> {
         self.lists.add(made, counters).map_err(Shortage::Lists)

@@ -71,14 +71,17 @@ impl<P: Platform> Tracker<P> {
             if made.layout != Layout::BARE && !arguments.set(place, total as u64) {
                 made.layout = Layout::BARE;
             }
-            self.made_again(made);
         }
+        let before = made.and_then(|made| self.lives_there(&made));
         // SAFETY: the caller's promise.
         let result = unsafe { lookaside::initialize(lists, function, &arguments) };
         let result = result.unwrap_or_else(|| kernel(arguments));
         // A status that is no number is not known; one that is, is zero where there is a list now.
         let refused = size_of::<R>() > 0 && word::word(&result).is_some_and(|status| status != 0);
         if let Some(made) = made.filter(|_| !refused) {
+            if let Some((list, is_list)) = before {
+                self.made_again(list, is_list, made.by);
+            }
             // SAFETY: the list was initialised just now.
             let counters = unsafe { LookasideList::counters(made.address) };
             self.persist(|books| books.made(&made, counters));
@@ -86,17 +89,25 @@ impl<P: Platform> Tracker<P> {
         result
     }
 
-    /// Says so where a list lives already that is initialised.
-    fn made_again(&self, made: &Made) {
-        if let Some((list, known)) = self.with(|books| books.list(made.address)) {
-            // SAFETY: the driver is about to have the kernel write a list there.
-            let is_none = unsafe { LookasideList::is_none(made.address) };
-            if known.deleted.is_none() && !is_none {
-                self.list_violated(Violation::MadeAgain, Some(known), made.by, Next::PassedOn);
-            }
-            if known.deleted.is_none() {
-                self.with(|books| books.deleted(list, made.by));
-            }
+    /// The list that lives where another is to be made, and whether it is still one: its memory may have come again.
+    fn lives_there(&self, made: &Made) -> Option<(ListRef, bool)> {
+        let (list, known) = self.with(|books| books.list(made.address))?;
+        // SAFETY: the driver is about to have the kernel write a list there.
+        let is_list = || unsafe { !LookasideList::is_none(made.address) };
+        known.deleted.is_none().then(|| (list, is_list()))
+    }
+
+    /// A list was made where one lived: that one is no more.
+    #[cold]
+    #[inline(never)]
+    fn made_again(&self, list: ListRef, is_list: bool, by: Act) {
+        let known = self.with(|books| {
+            let known = books.list_at(list);
+            books.deleted(list, by);
+            known
+        });
+        if is_list {
+            self.list_violated(Violation::MadeAgain, Some(known), by, Next::PassedOn);
         }
     }
 
