@@ -84,6 +84,34 @@ unsafe impl InterlockedLists for Lists {
         unsafe { ntddk::ExQueryDepthSList(head.cast()) }
     }
 
+    /// The simulated pool's own functions may panic, as a bugcheck does, and must not be called by way of a pointer to an
+    /// `extern "C"` function.
+    #[cfg(feature = "sim")]
+    unsafe fn ask(&self, list: NonNull<LookasideList>, with_list: bool) -> *mut c_void {
+        // SAFETY: the caller's promise.
+        let (callbacks, (pool, size, tag)) = unsafe { (list.as_ref().callbacks(), list.as_ref().request()) };
+        if callbacks[0] == pools_own(with_list)[0] {
+            // SAFETY: any size and tag will do.
+            unsafe { ntddk::ExAllocatePoolWithTag(pool, size, tag) }
+        } else {
+            // SAFETY: handed on.
+            unsafe { lookaside::ask(list, with_list) }
+        }
+    }
+
+    /// As above.
+    #[cfg(feature = "sim")]
+    unsafe fn give_up(&self, list: NonNull<LookasideList>, entry: *mut c_void, with_list: bool) {
+        // SAFETY: the caller's promise.
+        if unsafe { list.as_ref() }.callbacks()[1] == pools_own(with_list)[1] {
+            // SAFETY: the caller gives the entry up.
+            unsafe { ntddk::ExFreePool(entry) };
+        } else {
+            // SAFETY: handed on.
+            unsafe { lookaside::give_up(list, entry, with_list) };
+        }
+    }
+
     /// Asked of a list that the kernel initialises for this alone: not every binding has the functions.
     fn callbacks(&self, with_list: bool) -> [Callback; 2] {
         let (size, tag) = (size_of::<usize>() as SIZE_T, u32::from_le_bytes(*b"Mtrk"));
@@ -112,6 +140,17 @@ unsafe impl InterlockedLists for Lists {
             callbacks
         }
     }
+}
+
+/// The simulated pool's own callbacks, which do not change.
+#[cfg(feature = "sim")]
+fn pools_own(with_list: bool) -> [Callback; 2] {
+    extern crate std;
+    use std::sync::OnceLock;
+
+    static OWN: [OnceLock<[usize; 2]>; 2] = [OnceLock::new(), OnceLock::new()];
+    let own = OWN[usize::from(with_list)].get_or_init(|| Lists.callbacks(with_list).map(Callback::addr));
+    own.map(core::ptr::without_provenance)
 }
 
 /// Makes an empty list of entries from nonpaged pool, of the depth `Depth`; with a `Depth` of 0, one that the kernel tunes.

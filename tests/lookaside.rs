@@ -388,10 +388,12 @@ fn a_list_that_lives_is_not_made_again() {
     assert_eq!(lines.len(), 2);
 }
 
-/// Two threads on one list.
+/// Two threads on one list. `MEMTRACK_LIST_ROUNDS` says how many allocations and frees each of them makes: ten million in all
+/// take seconds in a release build.
 #[test]
 fn counts_are_exact_with_two_threads() {
-    const ROUNDS: u64 = 200_000;
+    let rounds =
+        std::env::var("MEMTRACK_LIST_ROUNDS").map_or(200_000, |rounds| rounds.parse().expect("a number"));
     struct Shared(*mut NPAGED_LOOKASIDE_LIST);
     unsafe impl Sync for Shared {}
 
@@ -403,7 +405,7 @@ fn counts_are_exact_with_two_threads() {
         for seed in [3, 5] {
             scope.spawn(move || {
                 let (mut uneven, mut mine) = (Uneven(seed), Vec::new());
-                for _ in 0..ROUNDS {
+                for _ in 0..rounds {
                     let list = unsafe { &mut *shared.0 };
                     if mine.len() < 16 && uneven.next() % 2 == 0 {
                         mine.push(driver::take(list));
@@ -748,4 +750,37 @@ fn a_binding_may_have_other_types() {
         machine.output()
     );
     assert_eq!(machine.pool(PoolKind::NonPaged).blocks, 0);
+}
+
+/// What the pool does when it has no memory, and what it says of a bad free, comes through a list.
+#[test]
+fn the_pools_own_ways_show_through_a_list() {
+    use memtrack::ntddk::*;
+    use memtrack_sim::{
+        POOL_RAISE_IF_ALLOCATION_FAILURE, STATUS_INSUFFICIENT_RESOURCES, catch_bugcheck, catch_raise,
+    };
+
+    let machine = Machine::boot();
+    machine.set_pool_limit(PoolKind::NonPaged, Some(0));
+    let (mut plain, mut raising) = (place(), place());
+    unsafe {
+        ExInitializeNPagedLookasideList(&raw mut *plain, None, None, 0, 16, TAG, 1);
+        let flags = POOL_RAISE_IF_ALLOCATION_FAILURE;
+        ExInitializeNPagedLookasideList(&raw mut *raising, None, None, flags, 16, TAG, 1);
+        assert!(ExAllocateFromNPagedLookasideList(&raw mut *plain).is_null());
+        let raised = catch_raise(|| ExAllocateFromNPagedLookasideList(&raw mut *raising)).unwrap_err();
+        assert_eq!(raised.status, STATUS_INSUFFICIENT_RESOURCES);
+        assert_eq!((raising.L.TotalAllocates, plain.L.TotalAllocates), (1, 1));
+
+        machine.set_pool_limit(PoolKind::NonPaged, None);
+        let mut host = [0_u128; 8];
+        let [one, two] = [(); 2].map(|()| ExAllocateFromNPagedLookasideList(&raw mut *plain));
+        ExFreeToNPagedLookasideList(&raw mut *plain, one);
+        ExFreeToNPagedLookasideList(&raw mut *plain, two);
+        let stop = catch_bugcheck(|| ExFreeToNPagedLookasideList(&raw mut *plain, host.as_mut_ptr().cast()));
+        assert_eq!(stop.unwrap_err().name(), Some("BAD_POOL_CALLER"));
+        ExDeleteNPagedLookasideList(&raw mut *plain);
+        ExDeleteNPagedLookasideList(&raw mut *raising);
+    }
+    assert_eq!(memtrack::finish("ways").violations, 0, "{:#?}", machine.output());
 }

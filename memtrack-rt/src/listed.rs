@@ -226,6 +226,7 @@ impl<P: Platform> Tracker<P> {
     }
 
     /// Strikes an entry out that the driver gives back; false where it should not reach the list.
+    #[inline(never)]
     fn came_back(
         &self,
         reference: ListRef,
@@ -235,30 +236,19 @@ impl<P: Platform> Tracker<P> {
         irql: Irql,
         next: Next,
     ) -> bool {
-        let case = |violation, key, bytes, list| Case {
-            violation,
-            address: entry,
-            bytes,
-            site: Some(key),
-            list,
-            freed: None,
-            caught: Caught::At(act),
-            next,
-        };
-        match self.with(|books| books.entry(entry)) {
+        let mistake = self.with(|books| match books.entry(entry) {
             Some((key, live, own)) if key.list != Some(reference) => {
-                self.violated(&case(Violation::AnothersEntry, key, live.bytes(), Some(own)));
-                return false;
+                Some((Violation::AnothersEntry, key, live.bytes(), own))
             }
-            Some(_) => {}
+            Some(_) => None,
             None => {
-                if let Some((key, live)) =
-                    self.with(|books| books.block(entry)).filter(|_| !list.has_callbacks)
-                {
-                    self.violated(&case(Violation::BlockToList, key, live.bytes(), Some(*list)));
-                    return false;
-                }
+                let block = books.block(entry).filter(|_| !list.has_callbacks);
+                block.map(|(key, live)| (Violation::BlockToList, key, live.bytes(), *list))
             }
+        });
+        if let Some((violation, key, bytes, list)) = mistake {
+            self.entry_violated(violation, entry, &key, bytes, Some(&list), None, act, next);
+            return false;
         }
         let Act { location, function } = act;
         let release =
@@ -268,21 +258,16 @@ impl<P: Platform> Tracker<P> {
             Taken::Live => {
                 let body = taking.live.body(entry);
                 // SAFETY: the entry was live in the books and is nobody's now, until the list gets it; it may be touched.
-                let wounds = unsafe { body.wounds() };
-                for violation in Violation::of(&wounds) {
-                    let mut case = case(violation, taking.key, taking.live.bytes(), None);
-                    case.next = Next::Goes;
-                    self.violated(&case);
+                if unsafe { !body.is_intact() } {
+                    self.entry_wounded(&body, &taking.key, act);
                 }
                 true
             }
             Taken::Again => {
-                let before =
+                let freed =
                     taking.before.map(|freed| Act { location: freed.location, function: freed.function });
                 let bytes = taking.before.map_or(list.bytes, |freed| freed.live.bytes());
-                let mut case = case(Violation::DoubleFree, taking.key, bytes, None);
-                case.freed = before;
-                self.violated(&case);
+                self.entry_violated(Violation::DoubleFree, entry, &taking.key, bytes, None, freed, act, next);
                 false
             }
             _ => {
@@ -290,6 +275,43 @@ impl<P: Platform> Tracker<P> {
                 true
             }
         }
+    }
+
+    /// Says what an entry's guard shows.
+    #[cold]
+    #[inline(never)]
+    fn entry_wounded(&self, body: &Body, key: &Key, act: Act) {
+        // SAFETY: as where it was found to be broken.
+        let wounds = unsafe { body.wounds() };
+        for violation in Violation::of(&wounds) {
+            self.entry_violated(violation, body.address, key, body.bytes, None, None, act, Next::Goes);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[allow(clippy::too_many_arguments, reason = "what there is to say")]
+    fn entry_violated(
+        &self,
+        violation: Violation,
+        entry: usize,
+        key: &Key,
+        bytes: usize,
+        list: Option<&List>,
+        freed: Option<Act>,
+        act: Act,
+        next: Next,
+    ) {
+        self.violated(&Case {
+            violation,
+            address: entry,
+            bytes,
+            site: Some(*key),
+            list: list.copied(),
+            freed,
+            caught: Caught::At(act),
+            next,
+        });
     }
 
     /// Deletes a list. `kernel` makes the driver's own call. Entries that are outstanding are named.

@@ -49,6 +49,12 @@ pub struct LookasideList {
 pub type Callback = *const c_void;
 
 impl LookasideList {
+    /// What an entry is asked for with: a pool type, a size in bytes, a tag.
+    #[must_use]
+    pub fn request(&self) -> (i32, u64, u32) {
+        (self.pool, self.size.into(), self.tag)
+    }
+
     /// What it calls to allocate an entry, and to free one.
     #[must_use]
     pub fn callbacks(&self) -> [Callback; 2] {
@@ -160,42 +166,62 @@ pub unsafe trait InterlockedLists {
     ///
     /// # Safety
     ///
-    /// The list was initialised, with callbacks that get the list if and only if `with_list`.
+    /// As for [`ask`].
     unsafe fn ask(&self, list: NonNull<LookasideList>, with_list: bool) -> *mut c_void {
-        // SAFETY: the caller's promise; of these nothing changes.
-        let LookasideList { pool, size, tag, allocate, .. } = *unsafe { list.as_ref() };
-        if with_list {
-            // SAFETY: the caller's promise: such a function stands there.
-            let allocate = unsafe { transmute::<Callback, AllocateEx>(allocate) };
-            // SAFETY: as its owner meant it to be called.
-            unsafe { allocate(pool, size.into(), tag, list.as_ptr().cast()) }
-        } else {
-            // SAFETY: as above.
-            let allocate = unsafe { transmute::<Callback, Allocate>(allocate) };
-            // SAFETY: as above.
-            unsafe { allocate(pool, size.into(), tag) }
-        }
+        // SAFETY: handed on.
+        unsafe { ask(list, with_list) }
     }
 
     /// Calls the callback of `list` that frees.
     ///
     /// # Safety
     ///
-    /// As for [`ask`](Self::ask). `entry` came from the list, and nobody uses it any more.
+    /// As for [`give_up`].
     unsafe fn give_up(&self, list: NonNull<LookasideList>, entry: *mut c_void, with_list: bool) {
-        // SAFETY: the caller's promise; it does not change.
-        let free = unsafe { list.as_ref() }.free;
-        if with_list {
-            // SAFETY: the caller's promise: such a function stands there.
-            let free = unsafe { transmute::<Callback, FreeEx>(free) };
-            // SAFETY: as its owner meant it to be called.
-            unsafe { free(entry, list.as_ptr().cast()) };
-        } else {
-            // SAFETY: as above.
-            let free = unsafe { transmute::<Callback, Free>(free) };
-            // SAFETY: as above.
-            unsafe { free(entry) };
-        }
+        // SAFETY: handed on.
+        unsafe { give_up(list, entry, with_list) };
+    }
+}
+
+/// Calls the callback of `list` that allocates.
+///
+/// # Safety
+///
+/// The list was initialised, with callbacks that get the list if and only if `with_list`.
+pub unsafe fn ask(list: NonNull<LookasideList>, with_list: bool) -> *mut c_void {
+    // SAFETY: the caller's promise; of these nothing changes.
+    let LookasideList { pool, size, tag, allocate, .. } = *unsafe { list.as_ref() };
+    if with_list {
+        // SAFETY: the caller's promise: such a function stands there.
+        let allocate = unsafe { transmute::<Callback, AllocateEx>(allocate) };
+        // SAFETY: as its owner meant it to be called.
+        unsafe { allocate(pool, size.into(), tag, list.as_ptr().cast()) }
+    } else {
+        // SAFETY: as above.
+        let allocate = unsafe { transmute::<Callback, Allocate>(allocate) };
+        // SAFETY: as above.
+        unsafe { allocate(pool, size.into(), tag) }
+    }
+}
+
+/// Calls the callback of `list` that frees.
+///
+/// # Safety
+///
+/// As for [`ask`]. `entry` came from the list, and nobody uses it any more.
+pub unsafe fn give_up(list: NonNull<LookasideList>, entry: *mut c_void, with_list: bool) {
+    // SAFETY: the caller's promise; it does not change.
+    let free = unsafe { list.as_ref() }.free;
+    if with_list {
+        // SAFETY: the caller's promise: such a function stands there.
+        let free = unsafe { transmute::<Callback, FreeEx>(free) };
+        // SAFETY: as its owner meant it to be called.
+        unsafe { free(entry, list.as_ptr().cast()) };
+    } else {
+        // SAFETY: as above.
+        let free = unsafe { transmute::<Callback, Free>(free) };
+        // SAFETY: as above.
+        unsafe { free(entry) };
     }
 }
 
@@ -387,8 +413,8 @@ pub unsafe fn free(
     unsafe { kernel.give_up(list, entry, with_list) };
 }
 
-// The types of callbacks. On Windows none of them unwinds; on a simulated machine, where a bugcheck is a panic, one may.
-type Allocate = unsafe extern "C-unwind" fn(i32, u64, u32) -> *mut c_void;
-type AllocateEx = unsafe extern "C-unwind" fn(i32, u64, u32, *mut c_void) -> *mut c_void;
-type Free = unsafe extern "C-unwind" fn(*mut c_void);
-type FreeEx = unsafe extern "C-unwind" fn(*mut c_void, *mut c_void);
+// The types of callbacks, as `wdm.h` has them.
+type Allocate = unsafe extern "C" fn(i32, u64, u32) -> *mut c_void;
+type AllocateEx = unsafe extern "C" fn(i32, u64, u32, *mut c_void) -> *mut c_void;
+type Free = unsafe extern "C" fn(*mut c_void);
+type FreeEx = unsafe extern "C" fn(*mut c_void, *mut c_void);

@@ -1,9 +1,10 @@
 //! The runtime as a driver would link it, with nothing around it: see `tests/kernel_rules.rs`.
 #![no_std]
 
-use core::ffi::{CStr, c_char};
-use core::ptr::NonNull;
+use core::ffi::{CStr, c_char, c_void};
+use core::ptr::{self, NonNull};
 
+use memtrack_rt::lookaside::{self, Callback, InterlockedLists};
 use memtrack_rt::{Function, Irql, Location, Platform, Policy, Settings, SpinLock, Tracker};
 
 #[panic_handler]
@@ -22,6 +23,19 @@ unsafe extern "C" {
     fn kernel_bugcheck(parameters: *const usize, line: *const c_char);
     fn ExAllocatePool2(flags: u64, bytes: u64, tag: u32) -> *mut u8;
     fn ExFreePoolWithTag(block: *mut u8, tag: u32);
+    fn ExpInterlockedPopEntrySList(head: *mut c_void) -> *mut c_void;
+    fn ExpInterlockedPushEntrySList(head: *mut c_void, entry: *mut c_void) -> *mut c_void;
+    fn ExQueryDepthSList(head: *mut c_void) -> u16;
+    fn ExInitializeNPagedLookasideList(
+        list: *mut c_void,
+        allocate: *mut c_void,
+        free: *mut c_void,
+        flags: u32,
+        size: u64,
+        tag: u32,
+        depth: u16,
+    );
+    fn ExDeleteNPagedLookasideList(list: *mut c_void);
 }
 
 struct Kernel;
@@ -71,8 +85,74 @@ extern "C" fn driver_allocate(flags: u64, bytes: u64, tag: u32) -> *mut u8 {
 extern "C" fn driver_free(block: *mut u8, tag: u32) {
     let here = Location::caller();
     unsafe {
-        TRACKER.free(here, Function::ExFreePoolWithTag, (block, tag), |(block, tag)| ExFreePoolWithTag(block, tag));
+        TRACKER.free(here, Function::ExFreePoolWithTag, (block, tag), |(block, tag)| {
+            ExFreePoolWithTag(block, tag)
+        });
     }
+}
+
+struct Lists;
+
+// SAFETY: as above.
+unsafe impl InterlockedLists for Lists {
+    unsafe fn pop(&self, head: *mut c_void) -> *mut c_void {
+        unsafe { ExpInterlockedPopEntrySList(head) }
+    }
+    unsafe fn push(&self, head: *mut c_void, entry: *mut c_void) {
+        unsafe { ExpInterlockedPushEntrySList(head, entry) };
+    }
+    unsafe fn depth(&self, head: *mut c_void) -> u16 {
+        unsafe { ExQueryDepthSList(head) }
+    }
+    fn callbacks(&self, _: bool) -> [Callback; 2] {
+        [ptr::null(); 2]
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn driver_list(list: *mut c_void, size: u64, tag: u32, depth: u16) {
+    let here = Location::caller();
+    let arguments = (list, ptr::null_mut(), ptr::null_mut(), 0, size, tag, depth);
+    unsafe {
+        TRACKER.initialize_list(
+            &Lists,
+            here,
+            Function::ExInitializeNPagedLookasideList,
+            None,
+            arguments,
+            |(list, allocate, free, flags, size, tag, depth)| {
+                ExInitializeNPagedLookasideList(list, allocate, free, flags, size, tag, depth)
+            },
+        );
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn driver_entry(list: *mut c_void) -> *mut c_void {
+    let (here, function) = (Location::caller(), Function::ExAllocateFromNPagedLookasideList);
+    unsafe {
+        TRACKER.allocate_from_list(here, function, (list,), |(list,)| {
+            NonNull::new(list).map_or(ptr::null_mut(), |list| lookaside::allocate(&Lists, list.cast(), false))
+        })
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn driver_give(list: *mut c_void, entry: *mut c_void) {
+    let (here, function) = (Location::caller(), Function::ExFreeToNPagedLookasideList);
+    unsafe {
+        TRACKER.free_to_list(here, function, (list, entry), |(list, entry)| {
+            if let Some(list) = NonNull::new(list) {
+                lookaside::free(&Lists, list.cast(), entry, false);
+            }
+        });
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn driver_delete(list: *mut c_void) {
+    let (here, function) = (Location::caller(), Function::ExDeleteNPagedLookasideList);
+    unsafe { TRACKER.delete_list(here, function, (list,), |(list,)| ExDeleteNPagedLookasideList(list)) };
 }
 
 #[unsafe(no_mangle)]
