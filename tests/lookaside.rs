@@ -392,11 +392,12 @@ fn a_list_that_lives_is_not_made_again() {
 /// take seconds in a release build.
 #[test]
 fn counts_are_exact_with_two_threads() {
-    let rounds =
-        std::env::var("MEMTRACK_LIST_ROUNDS").map_or(200_000, |rounds| rounds.parse().expect("a number"));
+    use memtrack::ntddk::{ExAllocateFromNPagedLookasideList, ExFreeToNPagedLookasideList};
     struct Shared(*mut NPAGED_LOOKASIDE_LIST);
     unsafe impl Sync for Shared {}
 
+    let rounds =
+        std::env::var("MEMTRACK_LIST_ROUNDS").map_or(200_000, |rounds| rounds.parse().expect("a number"));
     let machine = Machine::boot();
     let mut list = place();
     driver::load(&mut list, 8);
@@ -405,16 +406,16 @@ fn counts_are_exact_with_two_threads() {
         for seed in [3, 5] {
             scope.spawn(move || {
                 let (mut uneven, mut mine) = (Uneven(seed), Vec::new());
+                let list = shared;
                 for _ in 0..rounds {
-                    let list = unsafe { &mut *shared.0 };
                     if mine.len() < 16 && uneven.next() % 2 == 0 {
-                        mine.push(driver::take(list));
+                        mine.push(unsafe { ExAllocateFromNPagedLookasideList(list.0) });
                     } else if let Some(entry) = mine.pop() {
-                        driver::give(list, entry);
+                        unsafe { ExFreeToNPagedLookasideList(list.0, entry) };
                     }
                 }
                 for entry in mine {
-                    driver::give(unsafe { &mut *shared.0 }, entry);
+                    unsafe { ExFreeToNPagedLookasideList(list.0, entry) };
                 }
             });
         }
