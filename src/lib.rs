@@ -242,6 +242,48 @@ pub mod __private {
     pub use crate::binding::ntddk as binding;
     pub use crate::door::*;
 
+    /// An argument that says where a lookaside list is. Its type may say how long that is.
+    pub struct ListOf<T>(pub T);
+
+    /// One that does not say.
+    pub struct Somewhere;
+
+    impl<T> core::ops::Deref for ListOf<T> {
+        type Target = Somewhere;
+
+        fn deref(&self) -> &Somewhere {
+            &Somewhere
+        }
+    }
+
+    impl Somewhere {
+        #[must_use]
+        pub const fn bytes(&self) -> usize {
+            0
+        }
+    }
+
+    impl<T> ListOf<&*mut T> {
+        #[must_use]
+        pub const fn bytes(&self) -> usize {
+            size_of::<T>()
+        }
+    }
+
+    impl<T> ListOf<&&mut T> {
+        #[must_use]
+        pub const fn bytes(&self) -> usize {
+            size_of::<T>()
+        }
+    }
+
+    impl<T> ListOf<&core::ptr::NonNull<T>> {
+        #[must_use]
+        pub const fn bytes(&self) -> usize {
+            size_of::<T>()
+        }
+    }
+
     /// Two that are one function. What an annotated `use` names must be what memtrack's own functions call, or the
     /// driver would reach another kernel than it says.
     #[diagnostic::on_unimplemented(

@@ -51,7 +51,11 @@ pub fn initialize_list<A: Arguments, R>(
     _: Option<Guard>,
     arguments: A,
     kernel: impl Fn(A) -> R,
+    list_bytes: impl Fn(&A) -> usize,
 ) -> R {
+    if !lookaside::may_be_list(list_bytes(&arguments)) {
+        return kernel(arguments);
+    }
     // SAFETY: an expansion's arguments are those of the driver's own call of that function.
     let built = unsafe { lookaside::initialize(&crate::lookaside::Lists, function, &arguments) };
     built.unwrap_or_else(|| kernel(arguments))

@@ -271,7 +271,11 @@ pub fn initialize_list<A: Arguments, R>(
     guard: Option<Guard>,
     arguments: A,
     kernel: impl Fn(A) -> R,
+    list_bytes: impl Fn(&A) -> usize,
 ) -> R {
+    if !memtrack_rt::lookaside::may_be_list(list_bytes(&arguments)) {
+        return kernel(arguments);
+    }
     // SAFETY: as above.
     unsafe { tracker().initialize_list(&Lists, location, function, guard, arguments, kernel) }
 }

@@ -159,27 +159,27 @@ macro_rules! lists {
     ($guard:expr; initialize $name:ident($($parameter:ident: $ty:ty),+) $(-> $result:ty)?; $($rest:tt)*) => {
         lists! {
             @function $name($($parameter: $ty),+) $(-> $result)?;
-            initialize_list($guard,) by crate::binding::ntddk::$name
+            initialize_list($guard,) by crate::binding::ntddk::$name, |_| 0
         }
         lists! { $guard; $($rest)* }
     };
     ($guard:expr; entry $door:ident $name:ident($($parameter:ident: $ty:ty),+) $(-> $result:ty)?; $($rest:tt)*) => {
         lists! {
             @function $name($($parameter: $ty),+) $(-> $result)?;
-            $door() by crate::lookaside::$name
+            $door() by crate::lookaside::$name,
         }
         lists! { $guard; $($rest)* }
     };
     ($guard:expr; whole $door:ident $name:ident($($parameter:ident: $ty:ty),+) $(-> $result:ty)?; $($rest:tt)*) => {
         lists! {
             @function $name($($parameter: $ty),+) $(-> $result)?;
-            $door() by crate::binding::ntddk::$name
+            $door() by crate::binding::ntddk::$name,
         }
         lists! { $guard; $($rest)* }
     };
     (
         @function $name:ident($($parameter:ident: $ty:ty),+) $(-> $result:ty)?;
-        $door:ident($($guard:expr,)?) by $($kernel:tt)+
+        $door:ident($($guard:expr,)?) by $kernel:path, $($list_bytes:expr)?
     ) => {
         #[doc = concat!("The kernel's `", stringify!($name), "`, tracked: see [`lookaside`](crate::lookaside).")]
         ///
@@ -195,8 +195,8 @@ macro_rules! lists {
             let here = Location::caller();
             crate::door::$door(here, Function::$name, $($guard,)? ($($parameter,)+), |($($parameter,)+)| {
                 // SAFETY: the caller's promise; a larger size is a size, too.
-                unsafe { $($kernel)+($($parameter),+) }
-            })
+                unsafe { $kernel($($parameter),+) }
+            }, $($list_bytes)?)
         }
     };
 }

@@ -367,10 +367,15 @@ impl Rewrite {
         let name = Ident::new(function.name, hidden);
         let door = Ident::new(function.does.door(), hidden);
         let guard = function.does.has_guard().then(|| self.guard(&krate, hidden));
+        // How long a list the driver's binding says that it makes: what is too short is none.
+        let list = arguments.first().filter(|_| function.does == Does::InitializeList);
+        let list =
+            list.map(|list| quote_spanned!(hidden=> |(#list, ..)| #krate::__private::ListOf(#list).bytes(),));
         let closure = quote_spanned! {hidden=>
             (|#here, #(#arguments),*| {
                 #krate::__private::#door(
                     #here, #krate::__private::Function::#name, #guard (#(#arguments,)*), |(#(#arguments,)*)| #kernel,
+                    #list
                 )
             })
         };

@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 use crate::block::{Live, Standing, State, Ticket};
 use crate::guard::Body;
 use crate::ledger::{Block, Cursor, Inserted, Ledger};
-use crate::lists::{List, ListRef, Lists, Made};
+use crate::lists::{self, List, ListRef, Lists, Made};
 use crate::lookaside::Counters;
 use crate::platform::{DISPATCH_LEVEL, Irql};
 use crate::pool::{Function, Pool, Tag};
@@ -54,7 +54,7 @@ pub(crate) struct Closed {
     pub(crate) stats: Stats,
     pub(crate) sites: Detached,
     pub(crate) ledger_memory: [Chunks; 2],
-    pub(crate) list_memory: Chunks,
+    pub(crate) lists: lists::Detached,
     pub(crate) rings: [Option<NonNull<u8>>; 2],
 }
 
@@ -199,6 +199,10 @@ impl Books {
         live: Live,
     ) -> Result<Option<Shortage>, Shortage> {
         let site = self.sites.intern(key).map_err(Shortage::Sites)?;
+        if self.lists.has_some() && !is_entry(address) {
+            // What the pool gives out is no list's any more.
+            self.entry_vanishes(base);
+        }
         match self.ledger.insert(address, Block { site, state: live.into() }) {
             Inserted::NeedsMemory(bytes) => return Err(Shortage::Entries(bytes)),
             Inserted::Done { replaced: Some(known) } if base == address && known.is_moved() => {
@@ -281,10 +285,19 @@ impl Books {
         Taken::Live
     }
 
-    /// Whether a block of pool at this address is an entry that a list has handed out.
+    /// Whether a block of pool at this address is an entry that a list has handed out. Where the driver's own functions make
+    /// entries, they may be what frees it now: then code that is not annotated has given it to the list before.
     fn is_entry_out(&mut self, address: usize) -> bool {
-        let entry = self.ledger.find(entry_at(address)).map(|block| block.state.standing());
-        !is_entry(address) && matches!(entry, Some(Standing::Live(_)))
+        if is_entry(address) {
+            return false;
+        }
+        match self.entry(address) {
+            Some((_, _, list)) if list.has_callbacks => {
+                self.entry_vanishes(address);
+                false
+            }
+            entry => entry.is_some(),
+        }
     }
 
     /// The block of this record is ready to be held; false if the books were closed since it was taken.
@@ -377,6 +390,13 @@ impl Books {
         self.lists.add(made, counters).map_err(Shortage::Lists)
     }
 
+    /// Notes a tracked allocation, or a free, before it is made: the list counts it in the meantime.
+    pub(crate) fn counts(&mut self, list: ListRef, allocates: bool) {
+        let List { tracked_allocates, tracked_frees, .. } = self.lists.at(list);
+        let counter = if allocates { tracked_allocates } else { tracked_frees };
+        *counter = counter.wrapping_add(1);
+    }
+
     /// Notes what a list has counted.
     pub(crate) fn counted(&mut self, list: ListRef, counters: Counters) {
         self.lists.at(list).counters = counters;
@@ -386,9 +406,13 @@ impl Books {
         self.lists.delete(list, by);
     }
 
-    /// A list that lives in the block of pool.
-    pub(crate) fn list_within(&mut self, start: usize, bytes: usize) -> Option<List> {
-        self.lists.within(start, bytes)
+    /// A list that lives in the block of pool, which is no more: it goes with the block.
+    pub(crate) fn list_goes_with(&mut self, start: usize, bytes: usize, by: Act) -> Option<List> {
+        let list = self.lists.within(start, bytes)?;
+        if let Some(reference) = self.lists.find(list.address) {
+            self.lists.delete(reference, by);
+        }
+        Some(list)
     }
 
     /// A list by its place among all of them.
@@ -422,6 +446,13 @@ impl Books {
         let Standing::Live(live) = block.state.standing() else { return None };
         let key = self.sites.key(block.site);
         Some((key, live, *self.lists.at(key.list?)))
+    }
+
+    /// An entry was freed by code that is not annotated: it is out no longer.
+    pub(crate) fn entry_vanishes(&mut self, entry: usize) {
+        if let Some(block) = self.ledger.remove(entry_at(entry)) {
+            self.vanishes(block);
+        }
     }
 
     /// The live block of pool that begins at `address`.
@@ -694,7 +725,7 @@ impl Books {
             stats,
             sites: self.sites.detach(),
             ledger_memory: self.ledger.detach(),
-            list_memory: self.lists.detach(),
+            lists: self.lists.detach(),
             rings: [self.nonpaged.detach(), self.paged.detach()],
         }
     }

@@ -84,7 +84,9 @@ impl<P: Platform> Tracker<P> {
             }
             // SAFETY: the list was initialised just now.
             let counters = unsafe { LookasideList::counters(made.address) };
-            self.persist(|books| books.made(&made, counters));
+            // SAFETY: as above.
+            let size_and_tag = unsafe { LookasideList::size_and_tag(made.address) };
+            self.persist(|books| books.made(&Made { size_and_tag, ..made }, counters));
         }
         result
     }
@@ -93,7 +95,7 @@ impl<P: Platform> Tracker<P> {
     fn lives_there(&self, made: &Made) -> Option<(ListRef, bool)> {
         let (list, known) = self.with(|books| books.list(made.address))?;
         // SAFETY: the driver is about to have the kernel write a list there.
-        let is_list = || unsafe { !LookasideList::is_none(made.address) };
+        let is_list = || unsafe { is_still(&known) && LookasideList::is_linked(made.address) };
         known.deleted.is_none().then(|| (list, is_list()))
     }
 
@@ -147,6 +149,7 @@ impl<P: Platform> Tracker<P> {
             }
         }
         let key = Key { location, function, tag: list.tag, pool: list.pool, list: Some(reference) };
+        self.with(|books| books.counts(reference, true));
         let entry = kernel(arguments);
         // SAFETY: the list lives: a call on it has just been made, and is not over for the driver.
         let counters = unsafe { LookasideList::counters(list.address) };
@@ -217,6 +220,7 @@ impl<P: Platform> Tracker<P> {
         }
         let nothing = if goes_on { None } else { word::nothing() };
         nothing.unwrap_or_else(|| {
+            self.with(|books| books.counts(reference, false));
             let result = kernel(arguments);
             // SAFETY: the list lives: a call on it has just been made, and is not over for the driver.
             let counters = unsafe { LookasideList::counters(list.address) };
@@ -236,18 +240,8 @@ impl<P: Platform> Tracker<P> {
         irql: Irql,
         next: Next,
     ) -> bool {
-        let mistake = self.with(|books| match books.entry(entry) {
-            Some((key, live, own)) if key.list != Some(reference) => {
-                Some((Violation::AnothersEntry, key, live.bytes(), own))
-            }
-            Some(_) => None,
-            None => {
-                let block = books.block(entry).filter(|_| !list.has_callbacks);
-                block.map(|(key, live)| (Violation::BlockToList, key, live.bytes(), *list))
-            }
-        });
-        if let Some((violation, key, bytes, list)) = mistake {
-            self.entry_violated(violation, entry, &key, bytes, Some(&list), None, act, next);
+        if let Some((violation, key, bytes, own)) = self.misplaced_entry(reference, list, entry) {
+            self.entry_violated(violation, entry, &key, bytes, Some(&own), None, act, next);
             return false;
         }
         let Act { location, function } = act;
@@ -263,6 +257,11 @@ impl<P: Platform> Tracker<P> {
                 }
                 true
             }
+            // Code that is not annotated may have taken the entry from the list again.
+            Taken::Again if !self.is_all_taken_here(reference, list) => {
+                self.with(Books::foreign_free);
+                true
+            }
             Taken::Again => {
                 let freed =
                     taking.before.map(|freed| Act { location: freed.location, function: freed.function });
@@ -275,6 +274,36 @@ impl<P: Platform> Tracker<P> {
                 true
             }
         }
+    }
+
+    /// Why an entry is none of this list's, where that is certain: what code that is not annotated has done with it in the
+    /// meantime is as good.
+    fn misplaced_entry(
+        &self,
+        reference: ListRef,
+        list: &List,
+        entry: usize,
+    ) -> Option<(Violation, Key, usize, List)> {
+        if let Some((key, live, own)) = self.with(|books| books.entry(entry)) {
+            if key.list == Some(reference) {
+                return None;
+            }
+            // SAFETY: the list was not deleted, as far as anybody knows, and its owner's.
+            let certain =
+                unsafe { is_still(&own) && own.is_all_given_here(&LookasideList::counters(own.address)) };
+            if !certain {
+                self.with(|books| books.entry_vanishes(entry));
+            }
+            return certain.then_some((Violation::AnothersEntry, key, live.bytes(), own));
+        }
+        let (key, live) = self.with(|books| books.block(entry)).filter(|_| !list.has_callbacks)?;
+        self.is_there(entry, live).then_some((Violation::BlockToList, key, live.bytes(), *list))
+    }
+
+    fn is_all_taken_here(&self, reference: ListRef, list: &List) -> bool {
+        // SAFETY: the driver is about to have the kernel give an entry to the list.
+        let now = unsafe { LookasideList::counters(list.address) };
+        self.with(|books| books.list_at(reference)).is_all_taken_here(&now)
     }
 
     /// Says what an entry's guard shows.
@@ -337,11 +366,11 @@ impl<P: Platform> Tracker<P> {
                 .flatten()
                 .unwrap_or_else(|| kernel(arguments)),
             Found::Known(reference, list) => {
-                if list.figures.curr_blocks > 0 {
-                    self.leaked_entries(reference, list, act);
-                }
                 // SAFETY: the list lives, until the call below.
                 let counters = unsafe { LookasideList::counters(list.address) };
+                if list.figures.curr_blocks > 0 && list.is_all_given_here(&counters) {
+                    self.leaked_entries(reference, list, act);
+                }
                 self.with(|books| {
                     books.counted(reference, crate::lookaside::Counters { cached: 0, ..counters })
                 });
@@ -404,7 +433,10 @@ impl<P: Platform> Tracker<P> {
         let Some(address) = address else { return Found::Unknown };
         let known = self.with(|books| books.list(address));
         match known {
-            Some((reference, list)) if list.deleted.is_none() => Found::Known(reference, list),
+            // SAFETY: the list was initialised there, and the driver is about to have the kernel read it.
+            Some((reference, list)) if list.deleted.is_none() && unsafe { is_still(&list) } => {
+                Found::Known(reference, list)
+            }
             known => {
                 // SAFETY: the driver is about to have the kernel read a list there.
                 let is_none = unsafe { LookasideList::is_none(address) };
@@ -438,6 +470,19 @@ impl<P: Platform> Tracker<P> {
     }
 }
 
+/// Whether the memory of a list still is that list, and not another one, which code that is not annotated has made there.
+///
+/// # Safety
+///
+/// The list was initialised where it is, and the memory may be read.
+unsafe fn is_still(list: &List) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        !LookasideList::is_none(list.address)
+            && LookasideList::size_and_tag(list.address) == list.size_and_tag
+    }
+}
+
 fn skipped(can_skip: bool) -> Next {
     if can_skip { Next::Swallowed } else { Next::PassedOn }
 }
@@ -464,5 +509,6 @@ fn made<A: Arguments>(by: Act, guard: Guard, arguments: &A) -> Option<Made> {
         bytes,
         layout: Layout::of(guard, bytes.max(SMALLEST), by.function, 0).unwrap_or(Layout::BARE),
         has_callbacks,
+        size_and_tag: (0, 0),
     })
 }

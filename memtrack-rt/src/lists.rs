@@ -26,8 +26,13 @@ pub(crate) struct List {
     pub(crate) layout: Layout,
     /// Whether the driver's own functions make the entries.
     pub(crate) has_callbacks: bool,
+    /// The size and the tag that the list itself has.
+    pub(crate) size_and_tag: (u32, u32),
     /// Its own counters, as of the last call.
     pub(crate) counters: Counters,
+    /// Allocations and frees that were tracked: the list counts others, too.
+    pub(crate) tracked_allocates: u32,
+    pub(crate) tracked_frees: u32,
     /// Entries outstanding, and how many there were.
     pub(crate) figures: Figures,
     next: Option<ListRef>,
@@ -43,11 +48,17 @@ pub(crate) struct Made {
     pub(crate) bytes: usize,
     pub(crate) layout: Layout,
     pub(crate) has_callbacks: bool,
+    pub(crate) size_and_tag: (u32, u32),
 }
 
 /// A list of the table that made it. It may be followed until that table is taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ListRef(NonNull<List>);
+
+/// Whether a counter is behind another: its call is under way, or two of the kernel's own have counted as one.
+fn behind(counter: u32, other: u32) -> bool {
+    counter.wrapping_sub(other) > u32::MAX / 2
+}
 
 /// All lists, the newest first. A driver has few: they are looked through one by one.
 pub(crate) struct Lists {
@@ -91,7 +102,7 @@ impl Lists {
     /// Writes a new list down. `Err` says how many bytes of memory to bring first. One that was deleted, with nothing
     /// outstanding, makes room for the next from the same line.
     pub(crate) fn add(&mut self, made: &Made, counters: Counters) -> Result<(), usize> {
-        let Made { address, by, tag, pool, bytes, layout, has_callbacks } = *made;
+        let Made { address, by, tag, pool, bytes, layout, has_callbacks, size_and_tag } = *made;
         let same = |list: &List| {
             list.deleted.is_some()
                 && list.figures.curr_blocks == 0
@@ -107,7 +118,10 @@ impl Lists {
             bytes,
             layout,
             has_callbacks,
+            size_and_tag,
             counters,
+            tracked_allocates: 0,
+            tracked_frees: 0,
             figures: Figures::ZERO,
             next: self.first,
         };
@@ -162,15 +176,52 @@ impl Lists {
         unsafe { self.lists.adopt(memory, bytes) }
     }
 
-    /// Forgets every list, and hands their memory over.
-    pub(crate) fn detach(&mut self) -> Chunks {
-        self.first = None;
+    /// Forgets every list, and hands over what they were: still to be read, and then to be given back.
+    pub(crate) fn detach(&mut self) -> Detached {
         self.live = 0;
-        self.lists.detach()
+        Detached { first: self.first.take(), memory: self.lists.detach() }
+    }
+}
+
+/// Lists that no table holds any more.
+pub(crate) struct Detached {
+    first: Option<ListRef>,
+    memory: Chunks,
+}
+
+impl Detached {
+    /// Those that nobody has deleted.
+    pub(crate) fn undeleted(&self) -> impl Iterator<Item = ListStats> {
+        let mut next = self.first;
+        core::iter::from_fn(move || {
+            loop {
+                // SAFETY: nobody writes to the lists any more, and their memory is given back with `self`.
+                let list = unsafe { next?.0.as_ref() };
+                next = list.next;
+                if list.deleted.is_none() {
+                    return Some(list.stats());
+                }
+            }
+        })
+    }
+
+    /// The memory that the lists lived in.
+    pub(crate) fn into_memory(self) -> Chunks {
+        self.memory
     }
 }
 
 impl List {
+    /// Whether nobody but tracked calls has taken entries from the list, as it counts itself.
+    pub(crate) fn is_all_taken_here(&self, now: &Counters) -> bool {
+        now.total_allocates == self.tracked_allocates || behind(now.total_allocates, self.tracked_allocates)
+    }
+
+    /// Whether nobody but tracked calls has given entries back.
+    pub(crate) fn is_all_given_here(&self, now: &Counters) -> bool {
+        now.total_frees == self.tracked_frees || behind(now.total_frees, self.tracked_frees)
+    }
+
     fn stats(&self) -> ListStats {
         let Act { location, function } = self.made;
         let Counters { depth, cached, total_allocates, allocate_misses, total_frees, free_misses } =

@@ -106,6 +106,28 @@ impl LookasideList {
         }
     }
 
+    /// Whether the list at `address` is linked to others, or to itself: the kernel's delete may take that away.
+    ///
+    /// # Safety
+    ///
+    /// As for [`counters`](Self::counters).
+    pub(crate) unsafe fn is_linked(address: usize) -> bool {
+        let place = ptr::with_exposed_provenance::<Self>(address);
+        // SAFETY: the caller's promise; pointers of any bits may be read.
+        unsafe { (&raw const (*place).entry).read_unaligned() }.iter().all(|link| !link.is_null())
+    }
+
+    /// The size and the tag of the entries of the list at `address`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`counters`](Self::counters).
+    pub(crate) unsafe fn size_and_tag(address: usize) -> (u32, u32) {
+        // SAFETY: the caller's promise; of these nothing changes.
+        let list = unsafe { &*ptr::with_exposed_provenance::<Self>(address) };
+        (list.size, list.tag)
+    }
+
     /// Whether what lies at `address` was ever made a list, or was, and is deleted since: without a callback that allocates.
     ///
     /// # Safety
@@ -237,6 +259,13 @@ const RAISE_IF_ALLOCATION_FAILURE: i32 = 16;
 /// The flags of `ExInitializeLookasideListEx`.
 const RAISE_ON_FAIL: u64 = 1;
 const FAIL_NO_RAISE: u64 = 2;
+
+/// Whether a list may be as long as a driver's binding says that it is: of one that says nothing, 0, or no more than that it
+/// is there, 1, it may.
+#[must_use]
+pub const fn may_be_list(bytes: usize) -> bool {
+    bytes < 2 || bytes >= size_of::<LookasideList>()
+}
 
 /// Where `ExInitializeLookasideListEx` has the pool.
 pub(crate) const POOL: usize = 3;

@@ -10,6 +10,8 @@ use crate::books::{Books, Release, Taken, Taking, entry_at, may_touch};
 use crate::extension::Extension;
 use crate::guard::{GRANULE, Wounds};
 use crate::ledger::Cursor;
+use crate::lists::List;
+use crate::lookaside::LookasideList;
 use crate::parting;
 use crate::platform::{DISPATCH_LEVEL, Irql, Platform, Tenant};
 use crate::pool::{Function, PAGE, Tag};
@@ -229,13 +231,18 @@ impl<P: Platform> Tracker<P> {
     #[cold]
     #[inline(never)]
     fn list_inside(&self, asked: &Asked, release: &Release, key: &Key, live: Live) {
-        let list = self.with(|books| books.list_within(release.address, live.bytes()));
+        let list = self.with(|books| books.list_goes_with(release.address, live.bytes(), asked.act()));
+        // SAFETY: the block is the driver's until its free is over, and so is what lies in it; where it may be touched.
+        let is_list = |list: &List| unsafe { LookasideList::is_linked(list.address) };
+        let Some(list) = list.filter(|list| may_touch(key.pool, release.irql) && is_list(list)) else {
+            return;
+        };
         self.violated(&Case {
             violation: Violation::ListInBlock,
             address: release.address,
             bytes: live.bytes(),
             site: Some(*key),
-            list,
+            list: Some(list),
             freed: None,
             caught: Caught::At(asked.act()),
             next: Next::Goes,

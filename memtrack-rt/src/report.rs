@@ -41,7 +41,7 @@ pub(crate) fn report<'s, P: Platform>(
         self::site(&mut record, "site", site);
         history(&mut record, site);
     }
-    lists.for_each(|list| self::list(&mut record, &list));
+    lists.for_each(|list| self::list(&mut record, "list", &list));
     sums(&mut record, "outstanding ", stats, sites);
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn report_unsorted<P: Platform>(
         leaking += u64::from(site.figures.curr_blocks > 0);
         count += 1;
     }
-    lists.for_each(|list| self::list(&mut record, &list));
+    lists.for_each(|list| self::list(&mut record, "list", &list));
     totals(&mut record, "outstanding ", stats, leaking, count);
     record.line("note: no memory to sort the sites by size, nor to read them at one moment");
 }
@@ -76,12 +76,14 @@ pub(crate) fn leaks<'s, P: Platform>(
     name: &str,
     stats: &Stats,
     sites: impl Iterator<Item = &'s SiteStats> + Clone,
+    undeleted: impl Iterator<Item = ListStats>,
 ) {
     let mut record = out.record();
     heading(&mut record, "leaks", name);
     for site in largest_first(sites.clone()).take_while(|site| site.figures.curr_blocks > 0) {
         self::site(&mut record, "leak", site);
     }
+    undeleted.for_each(|list| self::list(&mut record, "undeleted list", &list));
     let verdict = if stats.curr_blocks() == 0 { "no leak: " } else { "leaked " };
     sums(&mut record, verdict, stats, sites);
 }
@@ -439,9 +441,9 @@ pub(crate) fn leak_of_list<P: Platform>(out: &Out<'_, P>, site: &SiteStats, list
 }
 
 /// What a list did.
-fn list<P: Platform>(record: &mut Record<'_, P>, list: &ListStats) {
+fn list<P: Platform>(record: &mut Record<'_, P>, what: &str, list: &ListStats) {
     let Figures { curr_blocks, curr_bytes, max_blocks, max_bytes, .. } = list.figures;
-    record.line("list ");
+    record.line(what).text(" ");
     amount(record, curr_blocks, curr_bytes);
     place(record, &Place::from(list));
     record.text("  max ");

@@ -160,7 +160,7 @@ impl<P: Platform> Tracker<P> {
     /// the quarantine of paged pool holds, and says so.
     pub fn finish(&self, name: &str) -> Stats {
         let closed = self.close(Caught::By("finish"));
-        report::leaks(&self.out(), name, &closed.stats, closed.sites.iter());
+        report::leaks(&self.out(), name, &closed.stats, closed.sites.iter(), closed.lists.undeleted());
         let stats = closed.stats;
         self.take_apart(closed);
         stats
@@ -176,7 +176,7 @@ impl<P: Platform> Tracker<P> {
 
     fn take_apart(&self, closed: Closed) {
         self.give_back(closed.sites.into_memory());
-        self.give_back(closed.list_memory);
+        self.give_back(closed.lists.into_memory());
         closed.ledger_memory.into_iter().for_each(|memory| self.give_back(memory));
         for ring in closed.rings.into_iter().flatten() {
             // SAFETY: the ring came from this platform, and the quarantine does not use it any more.
