@@ -656,11 +656,12 @@ fn a_paged_list_waits_for_a_lower_level() {
 
 #[memtrack::instrument]
 fn device() {
-    use memtrack_sim::ntddk::{ExAllocatePool2, ExFreePool, ExInitializeNPagedLookasideList};
+    use memtrack_sim::ntddk::*;
     unsafe {
         let device = ExAllocatePool2(0x40, 512, TAG);
         let list = device.cast::<NPAGED_LOOKASIDE_LIST>().add(1);
         ExInitializeNPagedLookasideList(list, None, None, 0, 16, TAG, 3);
+        ExFreeToNPagedLookasideList(list, ExAllocateFromNPagedLookasideList(list));
         ExFreePool(device);
     }
 }

@@ -224,7 +224,11 @@ impl Books {
         let bytes = live.bytes();
         self.sites.at(site).figures.allocated(bytes as u64);
         match key.list {
-            Some(list) => self.lists.at(list).figures.allocated(bytes as u64),
+            Some(list) => {
+                if let Some(list) = self.lists.at(list) {
+                    list.figures.allocated(bytes as u64);
+                }
+            }
             None => self.largest = self.largest.max(bytes),
         }
         if let Some(pool) = self.stats.pool_mut(key.pool).filter(|_| !live.is_counted_elsewhere(key.list)) {
@@ -378,11 +382,12 @@ impl Books {
     /// The lookaside list at `address`, if tracked code made one there.
     pub(crate) fn list(&mut self, address: usize) -> Option<(ListRef, List)> {
         let list = self.lists.find(address)?;
-        Some((list, *self.lists.at(list)))
+        Some((list, self.list_at(list)?))
     }
 
-    pub(crate) fn list_at(&mut self, list: ListRef) -> List {
-        *self.lists.at(list)
+    /// The list, unless the books were closed since it was found.
+    pub(crate) fn list_at(&mut self, list: ListRef) -> Option<List> {
+        self.lists.at(list).copied()
     }
 
     /// Writes a new list down.
@@ -392,14 +397,16 @@ impl Books {
 
     /// Notes a tracked allocation, or a free, before it is made: the list counts it in the meantime.
     pub(crate) fn counts(&mut self, list: ListRef, allocates: bool) {
-        let List { tracked_allocates, tracked_frees, .. } = self.lists.at(list);
+        let Some(List { tracked_allocates, tracked_frees, .. }) = self.lists.at(list) else { return };
         let counter = if allocates { tracked_allocates } else { tracked_frees };
         *counter = counter.wrapping_add(1);
     }
 
     /// Notes what a list has counted.
     pub(crate) fn counted(&mut self, list: ListRef, counters: Counters) {
-        self.lists.at(list).counters = counters;
+        if let Some(list) = self.lists.at(list) {
+            list.counters = counters;
+        }
     }
 
     pub(crate) fn deleted(&mut self, list: ListRef, by: Act) {
@@ -432,6 +439,10 @@ impl Books {
         entry: usize,
         live: Live,
     ) -> Result<Option<Shortage>, Shortage> {
+        if key.list.is_none_or(|list| self.lists.at(list).is_none()) {
+            // The books were closed while the list was asked: it is no list of theirs.
+            return Ok(None);
+        }
         let block = self.ledger.find(entry).map(|block| block.state.standing());
         let live = live.tagged(matches!(block, Some(Standing::Live(_))));
         self.allocated(key, entry_at(entry), entry_at(entry), live)
@@ -445,7 +456,7 @@ impl Books {
         let block = self.ledger.find(entry_at(entry)).copied()?;
         let Standing::Live(live) = block.state.standing() else { return None };
         let key = self.sites.key(block.site);
-        Some((key, live, *self.lists.at(key.list?)))
+        Some((key, live, self.list_at(key.list?)?))
     }
 
     /// An entry was freed by code that is not annotated: it is out no longer.
@@ -522,7 +533,8 @@ impl Books {
         for _ in 0..AT_ONCE {
             let Some((address, block)) = self.ledger.next(cursor) else { return Step::End };
             let key = self.sites.key(block.site);
-            if !may_touch(key.pool, irql) {
+            // What a list has handed out is looked at when it comes back: nobody tells meanwhile whether it has.
+            if !may_touch(key.pool, irql) || is_entry(address) {
                 continue;
             }
             match block.state.standing() {
@@ -621,8 +633,8 @@ impl Books {
         let bytes = live.bytes() as u64;
         let Key { pool, list, .. } = self.sites.key(site);
         self.sites.at(site).figures.freed(bytes);
-        if let Some(list) = list {
-            self.lists.at(list).figures.freed(bytes);
+        if let Some(list) = list.and_then(|list| self.lists.at(list)) {
+            list.figures.freed(bytes);
         }
         if let Some(pool) = self.stats.pool_mut(pool).filter(|_| !live.is_counted_elsewhere(list)) {
             pool.freed(bytes);

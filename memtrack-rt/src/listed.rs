@@ -3,6 +3,7 @@
 //! An entry of a list is a block of its site, with its list. It is written down when the list hands it out and struck out
 //! when it comes back; what the list keeps meanwhile is nobody's. A list that no tracked call has initialised is passed by.
 
+use core::mem::ManuallyDrop;
 use core::panic::Location;
 
 use crate::arguments::Arguments;
@@ -26,6 +27,9 @@ const FREE: usize = 2;
 
 /// The least that an entry is long.
 const SMALLEST: usize = 8;
+
+/// In a `POOL_TYPE`.
+const SESSION_POOL: u64 = 32;
 
 /// No list lives there, nor anything else of a driver's.
 const FIRST_PAGE: usize = 4096;
@@ -72,6 +76,7 @@ impl<P: Platform> Tracker<P> {
                 made.layout = Layout::BARE;
             }
         }
+        let total = made.map(|made| made.layout.total(made.bytes.max(SMALLEST)));
         let before = made.and_then(|made| self.lives_there(&made));
         // SAFETY: the caller's promise.
         let result = unsafe { lookaside::initialize(lists, function, &arguments) };
@@ -86,7 +91,10 @@ impl<P: Platform> Tracker<P> {
             let counters = unsafe { LookasideList::counters(made.address) };
             // SAFETY: as above.
             let size_and_tag = unsafe { LookasideList::size_and_tag(made.address) };
-            self.persist(|books| books.made(&Made { size_and_tag, ..made }, counters));
+            // Sizes that do not fit into a list are cut by the kernel.
+            let fits = total.flatten() == usize::try_from(size_and_tag.0).ok();
+            let layout = if fits { made.layout } else { Layout::BARE };
+            self.persist(|books| books.made(&Made { size_and_tag, layout, ..made }, counters));
         }
         result
     }
@@ -95,7 +103,8 @@ impl<P: Platform> Tracker<P> {
     fn lives_there(&self, made: &Made) -> Option<(ListRef, bool)> {
         let (list, known) = self.with(|books| books.list(made.address))?;
         // SAFETY: the driver is about to have the kernel write a list there.
-        let is_list = || unsafe { is_still(&known) && LookasideList::is_linked(made.address) };
+        let is_list =
+            || unsafe { is_still(&known) && known.is_in_use(&LookasideList::counters(made.address)) };
         known.deleted.is_none().then(|| (list, is_list()))
     }
 
@@ -108,7 +117,7 @@ impl<P: Platform> Tracker<P> {
             books.deleted(list, by);
             known
         });
-        if is_list {
+        if let Some(known) = known.filter(|_| is_list) {
             self.list_violated(Violation::MadeAgain, Some(known), by, Next::PassedOn);
         }
     }
@@ -150,7 +159,15 @@ impl<P: Platform> Tracker<P> {
         }
         let key = Key { location, function, tag: list.tag, pool: list.pool, list: Some(reference) };
         self.with(|books| books.counts(reference, true));
-        let entry = kernel(arguments);
+        let again = arguments.again();
+        let mut entry = kernel(arguments);
+        if word::size(&entry) == Some(0) && self.empty(Caught::Leaving(act)) {
+            // What the quarantines held may serve it.
+            if let Some(again) = again {
+                self.with(|books| books.counts(reference, true));
+                entry = kernel(ManuallyDrop::into_inner(again));
+            }
+        }
         // SAFETY: the list lives: a call on it has just been made, and is not over for the driver.
         let counters = unsafe { LookasideList::counters(list.address) };
         self.with(|books| books.counted(reference, counters));
@@ -303,7 +320,7 @@ impl<P: Platform> Tracker<P> {
     fn is_all_taken_here(&self, reference: ListRef, list: &List) -> bool {
         // SAFETY: the driver is about to have the kernel give an entry to the list.
         let now = unsafe { LookasideList::counters(list.address) };
-        self.with(|books| books.list_at(reference)).is_all_taken_here(&now)
+        self.with(|books| books.list_at(reference)).is_some_and(|list| list.is_all_taken_here(&now))
     }
 
     /// Says what an entry's guard shows.
@@ -491,16 +508,19 @@ fn skipped(can_skip: bool) -> Next {
 fn made<A: Arguments>(by: Act, guard: Guard, arguments: &A) -> Option<Made> {
     let number = |place| arguments.word(place);
     let size = lookaside::size_place(by.function);
+    // The older initialisers have flags there, which are bits of a pool type.
+    let pool_word = number(lookaside::POOL)?;
     let pool = match by.function {
         Function::ExInitializePagedLookasideList => Pool::Paged,
         Function::ExInitializeNPagedLookasideList => Pool::NonPaged,
-        _ if number(lookaside::POOL)? & 1 != 0 => Pool::Paged,
+        _ if pool_word & 1 != 0 => Pool::Paged,
         _ => Pool::NonPaged,
     };
     let bytes = usize::try_from(number(size)?).ok()?;
     let has_callbacks = number(ALLOCATE)? != 0 || number(FREE)? != 0;
     // A driver's own function may not look at the size that it is asked for.
-    let guard = if has_callbacks || guard == Guard::None { Guard::None } else { Guard::Tail };
+    let is_private = pool_word & SESSION_POOL != 0;
+    let guard = if has_callbacks || is_private || guard == Guard::None { Guard::None } else { Guard::Tail };
     Some(Made {
         address: usize::try_from(number(LIST)?).ok().filter(|address| *address >= FIRST_PAGE)?,
         by,

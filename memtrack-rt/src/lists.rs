@@ -51,9 +51,13 @@ pub(crate) struct Made {
     pub(crate) size_and_tag: (u32, u32),
 }
 
-/// A list of the table that made it. It may be followed until that table is taken apart.
+/// A list of the table that made it. A call on a list may last longer than the books do: it is followed only as long as they
+/// have not been closed since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ListRef(NonNull<List>);
+pub(crate) struct ListRef {
+    list: NonNull<List>,
+    closings: usize,
+}
 
 /// Whether a counter is behind another: its call is under way, or two of the kernel's own have counted as one.
 fn behind(counter: u32, other: u32) -> bool {
@@ -66,10 +70,12 @@ pub(crate) struct Lists {
     first: Option<ListRef>,
     /// How many are not deleted.
     live: usize,
+    /// How often the lists were all forgotten.
+    closings: usize,
 }
 
 impl Lists {
-    pub(crate) const EMPTY: Self = Self { lists: Slab::EMPTY, first: None, live: 0 };
+    pub(crate) const EMPTY: Self = Self { lists: Slab::EMPTY, first: None, live: 0, closings: 0 };
 
     /// The list at `address`: the one that lives there, or else the last one that did.
     pub(crate) fn find(&mut self, address: usize) -> Option<ListRef> {
@@ -84,13 +90,13 @@ impl Lists {
         }
         let inside =
             self.search(|list| list.deleted.is_none() && list.address.wrapping_sub(start) < bytes)?;
-        Some(*self.at(inside))
+        self.at(inside).copied()
     }
 
     fn search(&mut self, is_it: impl Fn(&List) -> bool) -> Option<ListRef> {
         let mut next = self.first;
         while let Some(list) = next {
-            let known = self.at(list);
+            let known = self.at(list)?;
             if is_it(known) {
                 return Some(list);
             }
@@ -125,14 +131,12 @@ impl Lists {
             figures: Figures::ZERO,
             next: self.first,
         };
-        match self.search(same) {
-            Some(old) => {
-                let next = self.at(old).next;
-                *self.at(old) = List { next, ..fresh };
-            }
+        let old = self.search(same);
+        match old.and_then(|old| self.at(old)) {
+            Some(old) => *old = List { next: old.next, ..fresh },
             None => {
                 let list = self.lists.insert(fresh).ok_or_else(|| self.lists.wants())?;
-                self.first = Some(ListRef(list));
+                self.first = Some(ListRef { list, closings: self.closings });
             }
         }
         self.live += 1;
@@ -141,24 +145,25 @@ impl Lists {
 
     /// Marks a list as deleted.
     pub(crate) fn delete(&mut self, list: ListRef, by: Act) {
-        if self.at(list).deleted.replace(by).is_none() {
+        if self.at(list).is_some_and(|list| list.deleted.replace(by).is_none()) {
             self.live -= 1;
         }
     }
 
-    pub(crate) fn at(&mut self, list: ListRef) -> &mut List {
-        // SAFETY: a `ListRef` is only made by `add`, and lists stay until `detach`, which sites do not outlive: `Books`
-        // empties both together. `&mut self` makes this the only way to it.
-        unsafe { &mut *list.0.as_ptr() }
+    /// The list, unless all were forgotten since it was found.
+    pub(crate) fn at(&mut self, list: ListRef) -> Option<&mut List> {
+        // SAFETY: a `ListRef` is only made by `add`, and lists stay until `detach`, after which it does not fit any more.
+        // `&mut self` makes this the only way to it.
+        (list.closings == self.closings).then(|| unsafe { &mut *list.list.as_ptr() })
     }
 
     /// The list at that place, the newest being 0.
     pub(crate) fn nth(&mut self, place: usize) -> Option<ListStats> {
         let mut next = self.first;
         for _ in 0..place {
-            next = self.at(next?).next;
+            next = self.at(next?)?.next;
         }
-        Some(self.at(next?).stats())
+        Some(self.at(next?)?.stats())
     }
 
     /// Whether any list lives.
@@ -179,6 +184,7 @@ impl Lists {
     /// Forgets every list, and hands over what they were: still to be read, and then to be given back.
     pub(crate) fn detach(&mut self) -> Detached {
         self.live = 0;
+        self.closings = self.closings.wrapping_add(1);
         Detached { first: self.first.take(), memory: self.lists.detach() }
     }
 }
@@ -196,7 +202,7 @@ impl Detached {
         core::iter::from_fn(move || {
             loop {
                 // SAFETY: nobody writes to the lists any more, and their memory is given back with `self`.
-                let list = unsafe { next?.0.as_ref() };
+                let list = unsafe { next?.list.as_ref() };
                 next = list.next;
                 if list.deleted.is_none() {
                     return Some(list.stats());
@@ -212,6 +218,11 @@ impl Detached {
 }
 
 impl List {
+    /// Whether the list still is one, as of `now`: one that is deleted, by whomever, keeps nothing.
+    pub(crate) fn is_in_use(&self, now: &Counters) -> bool {
+        now.cached > 0 || self.figures.curr_blocks > 0 && self.is_all_given_here(now)
+    }
+
     /// Whether nobody but tracked calls has taken entries from the list, as it counts itself.
     pub(crate) fn is_all_taken_here(&self, now: &Counters) -> bool {
         now.total_allocates == self.tracked_allocates || behind(now.total_allocates, self.tracked_allocates)

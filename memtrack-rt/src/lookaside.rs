@@ -106,17 +106,6 @@ impl LookasideList {
         }
     }
 
-    /// Whether the list at `address` is linked to others, or to itself: the kernel's delete may take that away.
-    ///
-    /// # Safety
-    ///
-    /// As for [`counters`](Self::counters).
-    pub(crate) unsafe fn is_linked(address: usize) -> bool {
-        let place = ptr::with_exposed_provenance::<Self>(address);
-        // SAFETY: the caller's promise; pointers of any bits may be read.
-        unsafe { (&raw const (*place).entry).read_unaligned() }.iter().all(|link| !link.is_null())
-    }
-
     /// The size and the tag of the entries of the list at `address`.
     ///
     /// # Safety

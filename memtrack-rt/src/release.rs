@@ -233,7 +233,7 @@ impl<P: Platform> Tracker<P> {
     fn list_inside(&self, asked: &Asked, release: &Release, key: &Key, live: Live) {
         let list = self.with(|books| books.list_goes_with(release.address, live.bytes(), asked.act()));
         // SAFETY: the block is the driver's until its free is over, and so is what lies in it; where it may be touched.
-        let is_list = |list: &List| unsafe { LookasideList::is_linked(list.address) };
+        let is_list = |list: &List| unsafe { list.is_in_use(&LookasideList::counters(list.address)) };
         let Some(list) = list.filter(|list| may_touch(key.pool, release.irql) && is_list(list)) else {
             return;
         };
