@@ -237,6 +237,13 @@ pub unsafe fn ExInitializeLookasideListEx(
     })
 }
 
+/// A null list is the kernel's to stop at, as ever.
+#[cold]
+fn no_list() -> PVOID {
+    // SAFETY: it is a mistake that nobody survives.
+    unsafe { ntddk::ExpInterlockedPopEntrySList(core::ptr::null_mut()) }.cast()
+}
+
 macro_rules! entries {
     ($($allocate:ident, $free:ident: $list:ty, $irql:literal, $with_list:literal;)*) => {$(
         #[doc = "An entry of the list: one that was freed to it, or a new one. Null where there is none."]
@@ -250,7 +257,7 @@ macro_rules! entries {
         pub unsafe fn $allocate(Lookaside: $list) -> PVOID {
             let list = NonNull::new(Lookaside.cast());
             // SAFETY: the caller's promise.
-            list.map_or(core::ptr::null_mut(), |list| unsafe { lookaside::allocate(&Lists, list, $with_list) })
+            list.map_or_else(no_list, |list| unsafe { lookaside::allocate(&Lists, list, $with_list) })
         }
 
         #[doc = "Gives an entry back to the list that it came from."]
@@ -261,9 +268,10 @@ macro_rules! entries {
         ///
         /// As of the kernel's: the list was initialised, the entry is one of its, and nobody uses it any more.
         pub unsafe fn $free(Lookaside: $list, Entry: PVOID) {
-            if let Some(list) = NonNull::new(Lookaside.cast()) {
+            match NonNull::new(Lookaside.cast()) {
                 // SAFETY: the caller's promise.
-                unsafe { lookaside::free(&Lists, list, Entry, $with_list) };
+                Some(list) => unsafe { lookaside::free(&Lists, list, Entry, $with_list) },
+                None => drop(no_list()),
             }
         }
     )*};

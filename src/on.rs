@@ -12,6 +12,8 @@ mod twins;
 use kernel::Kernel;
 use memtrack_rt::{Arguments, Function, Guard, ListStats, Location, Settings, SiteStats, Stats, Tracker};
 
+use memtrack_rt::lookaside::may_be_list;
+
 use crate::lookaside::Lists;
 
 /// Rewrites the pool calls in a module with a body, a function, an impl or a trait, so that each block is known
@@ -273,7 +275,7 @@ pub fn initialize_list<A: Arguments, R>(
     kernel: impl Fn(A) -> R,
     list_bytes: impl Fn(&A) -> usize,
 ) -> R {
-    if !memtrack_rt::lookaside::may_be_list(list_bytes(&arguments)) {
+    if !may_be_list(list_bytes(&arguments)) {
         return kernel(arguments);
     }
     // SAFETY: as above.
@@ -287,7 +289,11 @@ pub fn allocate_from_list<A: Arguments, R>(
     function: Function,
     arguments: A,
     kernel: impl Fn(A) -> R,
+    list_bytes: impl Fn(&A) -> usize,
 ) -> R {
+    if !may_be_list(list_bytes(&arguments)) {
+        return kernel(arguments);
+    }
     // SAFETY: as above.
     unsafe { tracker().allocate_from_list(location, function, arguments, kernel) }
 }
@@ -299,7 +305,11 @@ pub fn free_to_list<A: Arguments, R>(
     function: Function,
     arguments: A,
     kernel: impl Fn(A) -> R,
+    list_bytes: impl Fn(&A) -> usize,
 ) -> R {
+    if !may_be_list(list_bytes(&arguments)) {
+        return kernel(arguments);
+    }
     // SAFETY: as above.
     unsafe { tracker().free_to_list(location, function, arguments, kernel) }
 }
@@ -311,7 +321,11 @@ pub fn delete_list<A: Arguments, R>(
     function: Function,
     arguments: A,
     kernel: impl Fn(A) -> R,
+    list_bytes: impl Fn(&A) -> usize,
 ) -> R {
+    if !may_be_list(list_bytes(&arguments)) {
+        return kernel(arguments);
+    }
     // SAFETY: as above.
     unsafe { tracker().delete_list(location, function, arguments, kernel) }
 }
@@ -323,7 +337,11 @@ pub fn flush_list<A: Arguments, R>(
     function: Function,
     arguments: A,
     kernel: impl Fn(A) -> R,
+    list_bytes: impl Fn(&A) -> usize,
 ) -> R {
+    if !may_be_list(list_bytes(&arguments)) {
+        return kernel(arguments);
+    }
     // SAFETY: as above.
     unsafe { tracker().flush_list(location, function, arguments, kernel) }
 }

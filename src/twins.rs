@@ -166,20 +166,20 @@ macro_rules! lists {
     ($guard:expr; entry $door:ident $name:ident($($parameter:ident: $ty:ty),+) $(-> $result:ty)?; $($rest:tt)*) => {
         lists! {
             @function $name($($parameter: $ty),+) $(-> $result)?;
-            $door() by crate::lookaside::$name,
+            $door() by crate::lookaside::$name, |_| 0
         }
         lists! { $guard; $($rest)* }
     };
     ($guard:expr; whole $door:ident $name:ident($($parameter:ident: $ty:ty),+) $(-> $result:ty)?; $($rest:tt)*) => {
         lists! {
             @function $name($($parameter: $ty),+) $(-> $result)?;
-            $door() by crate::binding::ntddk::$name,
+            $door() by crate::binding::ntddk::$name, |_| 0
         }
         lists! { $guard; $($rest)* }
     };
     (
         @function $name:ident($($parameter:ident: $ty:ty),+) $(-> $result:ty)?;
-        $door:ident($($guard:expr,)?) by $kernel:path, $($list_bytes:expr)?
+        $door:ident($($guard:expr,)?) by $kernel:path, $list_bytes:expr
     ) => {
         #[doc = concat!("The kernel's `", stringify!($name), "`, tracked: see [`lookaside`](crate::lookaside).")]
         ///
@@ -196,7 +196,7 @@ macro_rules! lists {
             crate::door::$door(here, Function::$name, $($guard,)? ($($parameter,)+), |($($parameter,)+)| {
                 // SAFETY: the caller's promise; a larger size is a size, too.
                 unsafe { $kernel($($parameter),+) }
-            }, $($list_bytes)?)
+            }, $list_bytes)
         }
     };
 }

@@ -51,6 +51,11 @@ impl Does {
         }
     }
 
+    /// Whether its first argument is a lookaside list.
+    pub(crate) fn is_of_a_list(self) -> bool {
+        !matches!(self, Self::Allocate | Self::Free)
+    }
+
     /// Whether a guard can be chosen where it is done.
     pub(crate) fn has_guard(self) -> bool {
         matches!(self, Self::Allocate | Self::InitializeList)

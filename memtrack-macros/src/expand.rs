@@ -367,8 +367,8 @@ impl Rewrite {
         let name = Ident::new(function.name, hidden);
         let door = Ident::new(function.does.door(), hidden);
         let guard = function.does.has_guard().then(|| self.guard(&krate, hidden));
-        // How long a list the driver's binding says that it makes: what is too short is none.
-        let list = arguments.first().filter(|_| function.does == Does::InitializeList);
+        // How long a list is by the driver's own type of it: what is as long as none is none.
+        let list = arguments.first().filter(|_| function.does.is_of_a_list());
         let list =
             list.map(|list| quote_spanned!(hidden=> |(#list, ..)| #krate::__private::ListOf(#list).bytes(),));
         let closure = quote_spanned! {hidden=>

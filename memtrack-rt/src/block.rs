@@ -1,7 +1,7 @@
 //! What the ledger writes down of one block, in eight bytes.
 
 use crate::guard::{Body, Layout};
-use crate::lists::ListRef;
+use crate::lists::{ListRef, NUMBERS};
 use crate::pool::Pool;
 
 /// Sizes are kept up to 4 TiB.
@@ -119,7 +119,7 @@ impl Live {
     pub(crate) fn body(self, address: usize) -> Body {
         let layout = Layout::from_parts((self.0 >> FRONT) as u8, self.0 & TAIL != 0);
         // An entry of a list stands in the ledger beside the block that it may be.
-        Body { address: address & !1, bytes: self.bytes(), layout }
+        Body { address: address & !NUMBERS, bytes: self.bytes(), layout }
     }
 }
 

@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 use crate::block::{Live, Standing, State, Ticket};
 use crate::guard::Body;
 use crate::ledger::{Block, Cursor, Inserted, Ledger};
-use crate::lists::{self, List, ListRef, Lists, Made};
+use crate::lists::{self, List, ListRef, Lists, Made, NUMBERS};
 use crate::lookaside::Counters;
 use crate::platform::{DISPATCH_LEVEL, Irql};
 use crate::pool::{Function, Pool, Tag};
@@ -165,6 +165,8 @@ impl Finding {
 pub(crate) struct Books {
     sites: Sites,
     lists: Lists,
+    /// Entries of lists that are out.
+    entries: usize,
     ledger: Ledger,
     nonpaged: Quarantine,
     paged: Quarantine,
@@ -177,6 +179,7 @@ impl Books {
     pub(crate) const EMPTY: Self = Self {
         sites: Sites::EMPTY,
         lists: Lists::EMPTY,
+        entries: 0,
         ledger: Ledger::EMPTY,
         nonpaged: Quarantine::EMPTY,
         paged: Quarantine::EMPTY,
@@ -199,9 +202,9 @@ impl Books {
         live: Live,
     ) -> Result<Option<Shortage>, Shortage> {
         let site = self.sites.intern(key).map_err(Shortage::Sites)?;
-        if self.lists.has_some() && !is_entry(address) {
+        if self.entries > 0 && key.list.is_none() {
             // What the pool gives out is no list's any more.
-            self.entry_vanishes(base);
+            self.entries_vanish(base);
         }
         match self.ledger.insert(address, Block { site, state: live.into() }) {
             Inserted::NeedsMemory(bytes) => return Err(Shortage::Entries(bytes)),
@@ -225,6 +228,7 @@ impl Books {
         self.sites.at(site).figures.allocated(bytes as u64);
         match key.list {
             Some(list) => {
+                self.entries += 1;
                 if let Some(list) = self.lists.at(list) {
                     list.figures.allocated(bytes as u64);
                 }
@@ -249,7 +253,7 @@ impl Books {
         taking: &mut Taking,
     ) -> Taken {
         let address = release.address;
-        if self.lists.has_some() && self.is_entry_out(address) {
+        if self.entries > 0 && self.is_entry_out(address) {
             return Taken::Entry;
         }
         let Some(mut spot) = self.ledger.spot(address) else { return Taken::Stranger };
@@ -296,8 +300,9 @@ impl Books {
             return false;
         }
         match self.entry(address) {
-            Some((_, _, list)) if list.has_callbacks => {
-                self.entry_vanishes(address);
+            // Where the list is deleted, its owner has to free what is still out.
+            Some((_, _, list)) if list.has_callbacks || list.deleted.is_some() => {
+                self.entries_go(address);
                 false
             }
             entry => entry.is_some(),
@@ -443,26 +448,43 @@ impl Books {
             // The books were closed while the list was asked: it is no list of theirs.
             return Ok(None);
         }
-        let block = self.ledger.find(entry).map(|block| block.state.standing());
-        let live = live.tagged(matches!(block, Some(Standing::Live(_))));
-        self.allocated(key, entry_at(entry), entry_at(entry), live)
+        let number = key.list.and_then(|list| self.list_at(list)).map_or(1, |list| list.number);
+        let is_block = self.block(entry).is_some() || self.entry(entry).is_some();
+        let place = entry_at(entry, number);
+        self.allocated(key, place, place, live.tagged(is_block))
     }
 
-    /// The live entry at `entry`, and its list.
+    /// A live entry at `entry`, and its list.
     pub(crate) fn entry(&mut self, entry: usize) -> Option<(Key, Live, List)> {
-        if !self.lists.has_some() {
-            return None;
-        }
-        let block = self.ledger.find(entry_at(entry)).copied()?;
-        let Standing::Live(live) = block.state.standing() else { return None };
-        let key = self.sites.key(block.site);
-        Some((key, live, self.list_at(key.list?)?))
+        self.lists.numbers().find_map(|number| {
+            let (key, live) = self.block(entry_at(entry, number))?;
+            Some((key, live, self.list_at(key.list?)?))
+        })
     }
 
-    /// An entry was freed by code that is not annotated: it is out no longer.
-    pub(crate) fn entry_vanishes(&mut self, entry: usize) {
-        if let Some(block) = self.ledger.remove(entry_at(entry)) {
-            self.vanishes(block);
+    /// Whether `entry` is out, of this list.
+    pub(crate) fn is_out(&mut self, list: ListRef, entry: usize) -> bool {
+        let Some(number) = self.list_at(list).map(|list| list.number) else { return false };
+        self.block(entry_at(entry, number)).is_some_and(|(key, _)| key.list == Some(list))
+    }
+
+    /// Entries at this address were freed by code that is not annotated: they are out no longer.
+    pub(crate) fn entries_vanish(&mut self, entry: usize) {
+        for number in self.lists.numbers() {
+            if let Some(block) = self.ledger.remove(entry_at(entry, number)) {
+                self.vanishes(block);
+            }
+        }
+    }
+
+    /// Entries at this address go with the block that is freed.
+    fn entries_go(&mut self, entry: usize) {
+        for number in self.lists.numbers() {
+            if let Some((_, live)) = self.block(entry_at(entry, number)) {
+                if let Some(block) = self.ledger.remove(entry_at(entry, number)) {
+                    self.leaves(block.site, live);
+                }
+            }
         }
     }
 
@@ -633,6 +655,9 @@ impl Books {
         let bytes = live.bytes() as u64;
         let Key { pool, list, .. } = self.sites.key(site);
         self.sites.at(site).figures.freed(bytes);
+        if list.is_some() {
+            self.entries = self.entries.wrapping_sub(1);
+        }
         if let Some(list) = list.and_then(|list| self.lists.at(list)) {
             list.figures.freed(bytes);
         }
@@ -733,6 +758,7 @@ impl Books {
         let stats = self.stats();
         self.stats = Stats::ZERO;
         self.largest = 0;
+        self.entries = 0;
         Closed {
             stats,
             sites: self.sites.detach(),
@@ -745,12 +771,12 @@ impl Books {
 
 /// Where an entry of a lookaside list stands in the ledger. A block of pool may begin at the same address: the one that the
 /// list was given by a function of the driver's.
-pub(crate) const fn entry_at(address: usize) -> usize {
-    address | 1
+pub(crate) const fn entry_at(address: usize, number: usize) -> usize {
+    address & !NUMBERS | number
 }
 
 pub(crate) const fn is_entry(address: usize) -> bool {
-    address & 1 != 0
+    address & NUMBERS != 0
 }
 
 /// Whether memory of this pool may be touched, allocated and freed at this IRQL: paged memory below DISPATCH_LEVEL.

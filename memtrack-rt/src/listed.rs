@@ -12,7 +12,7 @@ use crate::books::{Books, Release, Taken, entry_at, may_touch};
 use crate::guard::{Body, Guard, Layout};
 use crate::lists::{List, ListRef, Made};
 use crate::lookaside::{self, InterlockedLists, LookasideList};
-use crate::platform::{Irql, Platform};
+use crate::platform::{DISPATCH_LEVEL, Irql, Platform};
 use crate::pool::{Function, Pool, Tag};
 use crate::site::Key;
 use crate::tracker::Tracker;
@@ -66,6 +66,9 @@ impl<P: Platform> Tracker<P> {
         kernel: impl Fn(A) -> R,
     ) -> R {
         let act = Act { location, function };
+        if self.is_misplaced(act) {
+            return kernel(arguments);
+        }
         let guard = guard.unwrap_or_else(|| self.guard());
         let mut made = made(act, guard, &arguments);
         if let Some(made) = &mut made {
@@ -91,10 +94,11 @@ impl<P: Platform> Tracker<P> {
             let counters = unsafe { LookasideList::counters(made.address) };
             // SAFETY: as above.
             let size_and_tag = unsafe { LookasideList::size_and_tag(made.address) };
-            // Sizes that do not fit into a list are cut by the kernel.
-            let fits = total.flatten() == usize::try_from(size_and_tag.0).ok();
-            let layout = if fits { made.layout } else { Layout::BARE };
-            self.persist(|books| books.made(&Made { size_and_tag, layout, ..made }, counters));
+            // A size that does not fit into a list is cut by the kernel; and a result that is no number may say that there
+            // is none.
+            if (total.flatten(), made.tag.0) == (usize::try_from(size_and_tag.0).ok(), size_and_tag.1) {
+                self.persist(|books| books.made(&Made { size_and_tag, ..made }, counters));
+            }
         }
         result
     }
@@ -138,6 +142,9 @@ impl<P: Platform> Tracker<P> {
         kernel: impl Fn(A) -> R,
     ) -> R {
         let act = Act { location, function };
+        if self.is_misplaced(act) {
+            return kernel(arguments);
+        }
         let (reference, list) = match self.found(arguments.word(LIST)) {
             Found::Known(reference, list) => (reference, list),
             Found::Unknown => return kernel(arguments),
@@ -193,7 +200,7 @@ impl<P: Platform> Tracker<P> {
                     self.bring(wish);
                 }
             }
-            None => self.with(|books| books.unrecorded(key, Some(entry_at(entry)))),
+            None => self.with(|books| books.unrecorded(key, None)),
         }
     }
 
@@ -262,8 +269,14 @@ impl<P: Platform> Tracker<P> {
             return false;
         }
         let Act { location, function } = act;
-        let release =
-            Release { address: entry_at(entry), location, function, tag: Tag(0), give_back: None, irql };
+        let release = Release {
+            address: entry_at(entry, list.number),
+            location,
+            function,
+            tag: Tag(0),
+            give_back: None,
+            irql,
+        };
         let mut taking = release.taking();
         match self.take(&release, &mut taking) {
             Taken::Live => {
@@ -301,15 +314,15 @@ impl<P: Platform> Tracker<P> {
         list: &List,
         entry: usize,
     ) -> Option<(Violation, Key, usize, List)> {
+        if self.with(|books| books.is_out(reference, entry)) {
+            return None;
+        }
         if let Some((key, live, own)) = self.with(|books| books.entry(entry)) {
-            if key.list == Some(reference) {
-                return None;
-            }
             // SAFETY: the list was not deleted, as far as anybody knows, and its owner's.
             let certain =
                 unsafe { is_still(&own) && own.is_all_given_here(&LookasideList::counters(own.address)) };
             if !certain {
-                self.with(|books| books.entry_vanishes(entry));
+                self.with(|books| books.entries_vanish(entry));
             }
             return certain.then_some((Violation::AnothersEntry, key, live.bytes(), own));
         }
@@ -375,6 +388,9 @@ impl<P: Platform> Tracker<P> {
         kernel: impl Fn(A) -> R,
     ) -> R {
         let act = Act { location, function };
+        if self.is_misplaced(act) {
+            return kernel(arguments);
+        }
         match self.found(arguments.word(LIST)) {
             Found::Unknown => kernel(arguments),
             Found::Gone(list) => self
@@ -427,6 +443,9 @@ impl<P: Platform> Tracker<P> {
         kernel: impl Fn(A) -> R,
     ) -> R {
         let act = Act { location, function };
+        if self.is_misplaced(act) {
+            return kernel(arguments);
+        }
         match self.found(arguments.word(LIST)) {
             Found::Unknown => kernel(arguments),
             Found::Gone(list) => self
@@ -442,6 +461,15 @@ impl<P: Platform> Tracker<P> {
                 result
             }
         }
+    }
+
+    /// Whether a call is made at a level at which there are no lists, and no books to look into. Says so.
+    fn is_misplaced(&self, act: Act) -> bool {
+        let irql = self.platform().irql();
+        if irql > DISPATCH_LEVEL {
+            self.list_violated(Violation::HighIrql(irql), None, act, Next::PassedOn);
+        }
+        irql > DISPATCH_LEVEL
     }
 
     fn found(&self, word: Option<u64>) -> Found {

@@ -14,6 +14,8 @@ use crate::violation::Act;
 pub(crate) struct List {
     /// Where it lives.
     pub(crate) address: usize,
+    /// Tells its entries from those of others at the same addresses: from 1 to [`NUMBERS`].
+    pub(crate) number: usize,
     /// What initialised it.
     pub(crate) made: Act,
     /// What deleted it, once that has happened.
@@ -72,10 +74,18 @@ pub(crate) struct Lists {
     live: usize,
     /// How often the lists were all forgotten.
     closings: usize,
+    /// How many lists there were.
+    made: usize,
+    /// No list lives below the first of these addresses, nor from the second on.
+    span: [usize; 2],
 }
 
+/// How many lists in a row have numbers of their own: entries of one may be made of entries of another.
+pub(crate) const NUMBERS: usize = 7;
+
 impl Lists {
-    pub(crate) const EMPTY: Self = Self { lists: Slab::EMPTY, first: None, live: 0, closings: 0 };
+    pub(crate) const EMPTY: Self =
+        Self { lists: Slab::EMPTY, first: None, live: 0, closings: 0, made: 0, span: [usize::MAX, 0] };
 
     /// The list at `address`: the one that lives there, or else the last one that did.
     pub(crate) fn find(&mut self, address: usize) -> Option<ListRef> {
@@ -85,7 +95,8 @@ impl Lists {
 
     /// A live list in the memory from `start` on.
     pub(crate) fn within(&mut self, start: usize, bytes: usize) -> Option<List> {
-        if self.live == 0 {
+        let [lowest, highest] = self.span;
+        if self.live == 0 || start >= highest || start.wrapping_add(bytes) <= lowest {
             return None;
         }
         let inside =
@@ -117,6 +128,7 @@ impl Lists {
         };
         let fresh = List {
             address,
+            number: 1 + self.made % NUMBERS,
             made: by,
             deleted: None,
             tag,
@@ -139,6 +151,9 @@ impl Lists {
                 self.first = Some(ListRef { list, closings: self.closings });
             }
         }
+        let [lowest, highest] = self.span;
+        self.span = [lowest.min(address), highest.max(address.wrapping_add(1))];
+        self.made = self.made.wrapping_add(1);
         self.live += 1;
         Ok(())
     }
@@ -166,9 +181,9 @@ impl Lists {
         Some(self.at(next?)?.stats())
     }
 
-    /// Whether any list lives.
-    pub(crate) fn has_some(&self) -> bool {
-        self.live > 0
+    /// The numbers that lists have.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = usize> + use<> {
+        1..=self.made.min(NUMBERS)
     }
 
     /// Takes memory in, unless another processor brought some in the meantime: then it is returned.
@@ -184,6 +199,8 @@ impl Lists {
     /// Forgets every list, and hands over what they were: still to be read, and then to be given back.
     pub(crate) fn detach(&mut self) -> Detached {
         self.live = 0;
+        self.made = 0;
+        self.span = [usize::MAX, 0];
         self.closings = self.closings.wrapping_add(1);
         Detached { first: self.first.take(), memory: self.lists.detach() }
     }

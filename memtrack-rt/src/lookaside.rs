@@ -249,11 +249,11 @@ const RAISE_IF_ALLOCATION_FAILURE: i32 = 16;
 const RAISE_ON_FAIL: u64 = 1;
 const FAIL_NO_RAISE: u64 = 2;
 
-/// Whether a list may be as long as a driver's binding says that it is: of one that says nothing, 0, or no more than that it
-/// is there, 1, it may.
+/// Whether a list may be as long as a driver's binding says that it is: as one of the three kinds. One that says nothing,
+/// 0, or no more than that something is there, 1, may mean a list.
 #[must_use]
 pub const fn may_be_list(bytes: usize) -> bool {
-    bytes < 2 || bytes >= size_of::<LookasideList>()
+    matches!(bytes, 0 | 1 | 96 | 128)
 }
 
 /// Where `ExInitializeLookasideListEx` has the pool.

@@ -223,7 +223,8 @@ impl<P: Platform> Tracker<P> {
             return Order::Skip;
         }
         let mut taking = release.taking();
-        self.take(&Release { address: entry_at(release.address), give_back: None, ..*release }, &mut taking);
+        let address = entry_at(release.address, list.number);
+        self.take(&Release { address, give_back: None, ..*release }, &mut taking);
         Order::Pass
     }
 

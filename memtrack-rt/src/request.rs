@@ -5,7 +5,7 @@ use core::panic::Location;
 
 use crate::arguments::Arguments;
 use crate::block::Live;
-use crate::books::{Books, may_touch};
+use crate::books::{Books, is_entry, may_touch};
 use crate::extension::Extension;
 use crate::guard::{Body, Guard, Layout};
 use crate::platform::{DISPATCH_LEVEL, Irql, Platform};
@@ -194,7 +194,9 @@ impl<P: Platform> Tracker<P> {
             }
         };
         // Paged memory that the kernel gave at DISPATCH_LEVEL all the same is not to be touched there.
-        let layout = if may_touch(key.pool, plan.irql) { plan.layout } else { Layout::BARE };
+        // Nor is what no pool gives: the books need the lowest bits of addresses.
+        let is_usual = may_touch(key.pool, plan.irql) && !is_entry(address);
+        let layout = if is_usual { plan.layout } else { Layout::BARE };
         let start = address.wrapping_add(layout.front());
         // The kernel gave the block just now, as long as the layout says, and nobody else has it yet. It may be touched
         // at this IRQL, and it is no secure pool's, which has no layout.
