@@ -192,6 +192,15 @@ fn an_entry_is_a_block_of_its_site_and_its_list() {
         assert_eq!(known.function, Function::ExInitializeNPagedLookasideList);
         memtrack::report("lists");
         let said = machine.output().join("\n");
+        let page = include_str!("../docs/report-format.md");
+        let expression =
+            page.lines().find_map(|line| line.strip_prefix("    ^(list|undeleted list) ")).unwrap();
+        let documented = regex::Regex::new(&format!(
+            "^memtrack: (list|undeleted list) {}",
+            expression.trim_end_matches('$')
+        ))
+        .unwrap();
+        assert_eq!(said.lines().filter(|line| documented.is_match(line)).count(), 1, "{said}");
         assert!(said.contains("memtrack: list 1 block 61 bytes  tests/lookaside.rs:"), "{said}");
         assert!(said.contains("  ExInitializeNPagedLookasideList 'Look' NonPaged  max 3 blocks 183 bytes, depth 2, cached 1, 1 hit, 3 misses #"), "{said}");
     }
@@ -335,6 +344,28 @@ fn what_is_out_when_a_list_is_deleted_is_a_leak() {
     assert_eq!(lines[2], format!("leak 1 block 61 bytes  {ENTRY}"));
     assert_eq!(lines[3], "  list initialised at HERE ExInitializeNPagedLookasideList");
     assert_eq!(lines.len(), 6, "{lines:#?}");
+}
+
+#[test]
+fn a_list_that_nobody_deletes_is_named_at_the_end() {
+    let machine = Machine::boot();
+    let mut list = place();
+    driver::load(&mut list, 4);
+    let entry = driver::take(&mut list);
+    driver::give(&mut list, entry);
+    memtrack::finish("undeleted");
+    let said = machine.output().join("\n");
+    assert_eq!(
+        said.contains("memtrack: undeleted list 0 blocks 0 bytes  tests/lookaside.rs:"),
+        !IS_OFF,
+        "{said}"
+    );
+    // Unknown again, it works as before.
+    let entry = driver::take(&mut list);
+    driver::give(&mut list, entry);
+    driver::unload(&mut list);
+    assert_eq!(memtrack::finish("again").violations, 0);
+    assert_eq!(machine.pool(PoolKind::NonPaged).blocks, 0);
 }
 
 #[test]

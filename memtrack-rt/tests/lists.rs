@@ -52,7 +52,7 @@ impl Kernel {
 unsafe impl InterlockedLists for Kernel {
     unsafe fn pop(&self, head: *mut c_void) -> *mut c_void {
         let _links = LINKS.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY (all): the head is one of a list, its entries are blocks of the pool that hold the way to the next.
+        // SAFETY: the head is one of a list, its entries are blocks of the pool that hold the way to the next.
         unsafe {
             let first = *Self::first(head);
             if !first.is_null() {
@@ -65,7 +65,7 @@ unsafe impl InterlockedLists for Kernel {
 
     unsafe fn push(&self, head: *mut c_void, entry: *mut c_void) {
         let _links = LINKS.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY (all): as above.
+        // SAFETY: as above.
         unsafe {
             *entry.cast() = *Self::first(head);
             *Self::first(head) = entry;
