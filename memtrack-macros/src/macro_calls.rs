@@ -6,7 +6,7 @@
 
 use proc_macro2::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::visit_mut::VisitMut;
+use syn::visit_mut::{self, VisitMut};
 use syn::{Attribute, Block, Expr, ExprCall, ExprMacro, ItemMacro, Macro, MacroDelimiter};
 
 use crate::catalog::Function;
@@ -117,7 +117,9 @@ impl Rewrite {
                     Piece::Statements(statements) => {
                         let mut block =
                             Block { brace_token: <_>::default(), stmts: std::mem::take(statements) };
-                        this.visit_block_mut(&mut block);
+                        this.names.add_items(&block);
+                        // No warning among them: the macro may know no constants.
+                        visit_mut::visit_block_mut(this, &mut block);
                         *statements = block.stmts;
                     }
                     Piece::Other(_) => {}

@@ -327,6 +327,13 @@ fn what_cannot_be_rewritten_is_warned_of() {
 }
 
 #[test]
+fn a_warning_stands_outside_of_the_macro_that_it_is_about() {
+    let text = on("", "fn f() { thread_local! { static X: L = m!(ExFreePool(p) => x); } }").to_string();
+    assert!(text.starts_with("fn f () { const _"), "{text}");
+    assert!(text.ends_with("thread_local ! { static X : L = m ! (ExFreePool (p) => x) ; } }"), "{text}");
+}
+
+#[test]
 fn what_is_memtracks_own_is_tracked_already() {
     for item in [
         "fn f() { memtrack::ntddk::ExFreePool(p) }",
