@@ -282,68 +282,35 @@ pub fn initialize_list<A: Arguments, R>(
     unsafe { tracker().initialize_list(&Lists, location, function, guard, arguments, kernel) }
 }
 
-/// What an expansion makes of an allocation from a lookaside list.
-#[inline]
-pub fn allocate_from_list<A: Arguments, R>(
-    location: &'static Location<'static>,
-    function: Function,
-    arguments: A,
-    kernel: impl Fn(A) -> R,
-    list_bytes: impl Fn(&A) -> usize,
-) -> R {
-    if !may_be_list(list_bytes(&arguments)) {
-        return kernel(arguments);
-    }
-    // SAFETY: as above.
-    unsafe { tracker().allocate_from_list(location, function, arguments, kernel) }
+macro_rules! list_doors {
+    ($($(#[$what:meta])* $door:ident)*) => {$(
+        $(#[$what])*
+        #[inline]
+        pub fn $door<A: Arguments, R>(
+            location: &'static Location<'static>,
+            function: Function,
+            arguments: A,
+            kernel: impl Fn(A) -> R,
+            list_bytes: impl Fn(&A) -> usize,
+        ) -> R {
+            if !may_be_list(list_bytes(&arguments)) {
+                return kernel(arguments);
+            }
+            // SAFETY: as above.
+            unsafe { tracker().$door(location, function, arguments, kernel) }
+        }
+    )*};
 }
 
-/// What an expansion makes of a free to a lookaside list.
-#[inline]
-pub fn free_to_list<A: Arguments, R>(
-    location: &'static Location<'static>,
-    function: Function,
-    arguments: A,
-    kernel: impl Fn(A) -> R,
-    list_bytes: impl Fn(&A) -> usize,
-) -> R {
-    if !may_be_list(list_bytes(&arguments)) {
-        return kernel(arguments);
-    }
-    // SAFETY: as above.
-    unsafe { tracker().free_to_list(location, function, arguments, kernel) }
-}
-
-/// What an expansion makes of the end of a lookaside list.
-#[inline]
-pub fn delete_list<A: Arguments, R>(
-    location: &'static Location<'static>,
-    function: Function,
-    arguments: A,
-    kernel: impl Fn(A) -> R,
-    list_bytes: impl Fn(&A) -> usize,
-) -> R {
-    if !may_be_list(list_bytes(&arguments)) {
-        return kernel(arguments);
-    }
-    // SAFETY: as above.
-    unsafe { tracker().delete_list(location, function, arguments, kernel) }
-}
-
-/// What an expansion makes of a flush of a lookaside list.
-#[inline]
-pub fn flush_list<A: Arguments, R>(
-    location: &'static Location<'static>,
-    function: Function,
-    arguments: A,
-    kernel: impl Fn(A) -> R,
-    list_bytes: impl Fn(&A) -> usize,
-) -> R {
-    if !may_be_list(list_bytes(&arguments)) {
-        return kernel(arguments);
-    }
-    // SAFETY: as above.
-    unsafe { tracker().flush_list(location, function, arguments, kernel) }
+list_doors! {
+    /// What an expansion makes of an allocation from a lookaside list.
+    allocate_from_list
+    /// What an expansion makes of a free to a lookaside list.
+    free_to_list
+    /// What an expansion makes of the end of a lookaside list.
+    delete_list
+    /// What an expansion makes of a flush of a lookaside list.
+    flush_list
 }
 
 /// What an expansion makes of a free.

@@ -11,7 +11,7 @@ use crate::block::Live;
 use crate::books::{Books, Release, Taken, entry_at, may_touch};
 use crate::guard::{Body, Guard, Layout};
 use crate::lists::{List, ListRef, Made};
-use crate::lookaside::{self, InterlockedLists, LookasideList};
+use crate::lookaside::{self, Counters, InterlockedLists, LookasideList};
 use crate::platform::{DISPATCH_LEVEL, Irql, Platform};
 use crate::pool::{Function, Pool, Tag};
 use crate::site::Key;
@@ -142,19 +142,9 @@ impl<P: Platform> Tracker<P> {
         kernel: impl Fn(A) -> R,
     ) -> R {
         let act = Act { location, function };
-        if self.is_misplaced(act) {
-            return kernel(arguments);
-        }
-        let (reference, list) = match self.found(arguments.word(LIST)) {
-            Found::Known(reference, list) => (reference, list),
-            Found::Unknown => return kernel(arguments),
-            Found::Gone(list) => {
-                return self
-                    .no_list(list, act, word::has_nothing::<R>())
-                    .then(word::nothing)
-                    .flatten()
-                    .unwrap_or_else(|| kernel(arguments));
-            }
+        let (reference, list) = match self.list_of(act, &arguments) {
+            Ok(found) => found,
+            Err(left_out) => return left_out.unwrap_or_else(|| kernel(arguments)),
         };
         let irql = self.platform().irql();
         if !may_touch(list.pool, irql) {
@@ -221,16 +211,9 @@ impl<P: Platform> Tracker<P> {
     ) -> R {
         let act = Act { location, function };
         let can_skip = word::has_nothing::<R>();
-        let (reference, list) = match self.found(arguments.word(LIST)) {
-            Found::Known(reference, list) => (reference, list),
-            Found::Unknown => return kernel(arguments),
-            Found::Gone(list) => {
-                return self
-                    .no_list(list, act, can_skip)
-                    .then(word::nothing)
-                    .flatten()
-                    .unwrap_or_else(|| kernel(arguments));
-            }
+        let (reference, list) = match self.list_of(act, &arguments) {
+            Ok(found) => found,
+            Err(left_out) => return left_out.unwrap_or_else(|| kernel(arguments)),
         };
         let irql = self.platform().irql();
         let mut goes_on = true;
@@ -388,32 +371,21 @@ impl<P: Platform> Tracker<P> {
         kernel: impl Fn(A) -> R,
     ) -> R {
         let act = Act { location, function };
-        if self.is_misplaced(act) {
-            return kernel(arguments);
+        let (reference, list) = match self.list_of(act, &arguments) {
+            Ok(found) => found,
+            Err(left_out) => return left_out.unwrap_or_else(|| kernel(arguments)),
+        };
+        // SAFETY: the list lives, until the call below.
+        let counters = unsafe { LookasideList::counters(list.address) };
+        if list.figures.curr_blocks > 0 && list.is_all_given_here(&counters) {
+            self.leaked_entries(reference, list, act);
         }
-        match self.found(arguments.word(LIST)) {
-            Found::Unknown => kernel(arguments),
-            Found::Gone(list) => self
-                .no_list(list, act, word::has_nothing::<R>())
-                .then(word::nothing)
-                .flatten()
-                .unwrap_or_else(|| kernel(arguments)),
-            Found::Known(reference, list) => {
-                // SAFETY: the list lives, until the call below.
-                let counters = unsafe { LookasideList::counters(list.address) };
-                if list.figures.curr_blocks > 0 && list.is_all_given_here(&counters) {
-                    self.leaked_entries(reference, list, act);
-                }
-                self.with(|books| {
-                    books.counted(reference, crate::lookaside::Counters { cached: 0, ..counters })
-                });
-                let result = kernel(arguments);
-                self.with(|books| books.deleted(reference, act));
-                // SAFETY: the memory is the driver's until this returns, and the list is nobody's any more.
-                unsafe { LookasideList::strike(list.address) };
-                result
-            }
-        }
+        self.with(|books| books.counted(reference, Counters { cached: 0, ..counters }));
+        let result = kernel(arguments);
+        self.with(|books| books.deleted(reference, act));
+        // SAFETY: the memory is the driver's until this returns, and the list is nobody's any more.
+        unsafe { LookasideList::strike(list.address) };
+        result
     }
 
     /// Says which entries of a list that is deleted are still out.
@@ -443,22 +415,30 @@ impl<P: Platform> Tracker<P> {
         kernel: impl Fn(A) -> R,
     ) -> R {
         let act = Act { location, function };
+        let (reference, list) = match self.list_of(act, &arguments) {
+            Ok(found) => found,
+            Err(left_out) => return left_out.unwrap_or_else(|| kernel(arguments)),
+        };
+        let result = kernel(arguments);
+        // SAFETY: the list lives: a call on it has just been made, and is not over for the driver.
+        let counters = unsafe { LookasideList::counters(list.address) };
+        self.with(|books| books.counted(reference, counters));
+        result
+    }
+
+    /// The list that a call is made on. `Err` where that is none of ours: with what the call returns that is left out, or
+    /// without, where it goes on as it is.
+    #[inline]
+    fn list_of<A: Arguments, R>(&self, act: Act, arguments: &A) -> Result<(ListRef, List), Option<R>> {
         if self.is_misplaced(act) {
-            return kernel(arguments);
+            return Err(None);
         }
         match self.found(arguments.word(LIST)) {
-            Found::Unknown => kernel(arguments),
-            Found::Gone(list) => self
-                .no_list(list, act, word::has_nothing::<R>())
-                .then(word::nothing)
-                .flatten()
-                .unwrap_or_else(|| kernel(arguments)),
-            Found::Known(reference, list) => {
-                let result = kernel(arguments);
-                // SAFETY: the list lives: a call on it has just been made, and is not over for the driver.
-                let counters = unsafe { LookasideList::counters(list.address) };
-                self.with(|books| books.counted(reference, counters));
-                result
+            Found::Known(reference, list) => Ok((reference, list)),
+            Found::Unknown => Err(None),
+            Found::Gone(list) => {
+                self.no_list(list, act, word::has_nothing::<R>());
+                Err(word::nothing())
             }
         }
     }
@@ -490,13 +470,12 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// A call on what is no list. True where it is left out.
+    /// A call on what is no list.
     #[cold]
     #[inline(never)]
-    fn no_list(&self, list: Option<List>, act: Act, can_skip: bool) -> bool {
+    fn no_list(&self, list: Option<List>, act: Act, can_skip: bool) {
         let violation = if list.is_some() { Violation::DeletedList } else { Violation::NoList };
         self.list_violated(violation, list, act, skipped(can_skip));
-        can_skip
     }
 
     #[cold]
