@@ -4,8 +4,6 @@
 use syn::Signature;
 use syn::ext::IdentExt;
 
-use crate::record::Recorder;
-
 /// One pool function of the kernel.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Function {
@@ -59,6 +57,28 @@ impl Does {
     /// Whether a guard can be chosen where it is done.
     pub(crate) fn has_guard(self) -> bool {
         matches!(self, Self::Allocate | Self::InitializeList)
+    }
+}
+
+/// The macros, by what the functions do that they are for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorder {
+    Alloc,
+    Free,
+    List,
+}
+
+/// What stays as the driver wrote it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Nothing,
+    /// Memtrack is off, and what remains of it are the depths of lookaside lists.
+    AllButDepths,
+}
+
+impl Kept {
+    pub(crate) fn rewrites(self, function: &Function) -> bool {
+        self == Self::Nothing || function.does == Does::InitializeList
     }
 }
 

@@ -30,26 +30,12 @@ use syn::{
     Path, ReturnType, Signature, Stmt, StmtMacro, TraitItem, TraitItemFn, TraitItemMacro, Type, parse_quote,
 };
 
-use crate::catalog::{self, Does, Function};
+use crate::catalog::{self, Function, Kept};
 use crate::checks;
 use crate::fallback::{self, PREFIX};
 use crate::import;
 use crate::model::Names;
 use crate::parse::{self, Guard, Items, Options, Target};
-
-/// What stays as the driver wrote it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kept {
-    Nothing,
-    /// Memtrack is off, and what remains of it are the depths of lookaside lists.
-    AllButDepths,
-}
-
-impl Kept {
-    pub(crate) fn rewrites(self, function: &Function) -> bool {
-        self == Self::Nothing || function.does == Does::InitializeList
-    }
-}
 
 /// The item with its pool calls rewritten, or as it was with an error beside it.
 pub(crate) fn on(options: TokenStream, item: TokenStream) -> TokenStream {

@@ -6,8 +6,7 @@ use syn::ext::IdentExt;
 use syn::punctuated::Punctuated;
 use syn::{ItemUse, Path, UseGroup, UsePath, UseTree};
 
-use crate::catalog;
-use crate::expand::Kept;
+use crate::catalog::{self, Kept};
 use crate::parse::Guard;
 
 /// The module in which `wdk-sys` and its like have the kernel's functions.

@@ -25,8 +25,8 @@ mod record;
 mod tests;
 mod tokens;
 
+use catalog::Recorder;
 use proc_macro::TokenStream;
-use record::Recorder;
 
 /// Rewrites the pool calls in a module, function, impl or trait into tracked calls.
 #[proc_macro_attribute]

@@ -6,8 +6,8 @@ use quote::quote;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::{Expr, ExprCall, Ident, Path, Token};
 
-use crate::catalog::{self, Function};
-use crate::expand::{self, Kept};
+use crate::catalog::{self, Function, Kept, Recorder};
+use crate::expand;
 use crate::fallback;
 use crate::parse::{Guard, Options};
 
@@ -17,14 +17,6 @@ struct Record {
     call: ExprCall,
     krate: Path,
     guard: Option<Guard>,
-}
-
-/// The macros, by what the functions do that they are for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recorder {
-    Alloc,
-    Free,
-    List,
 }
 
 /// The call, tracked.

@@ -379,8 +379,8 @@ fn a_wrapper_has_its_callers_lines() {
 
 /// What `record_free!` makes of its tokens, on and off.
 fn recorded(source: &str) -> (String, String) {
-    let of = |make: fn(record::Recorder, TokenStream) -> TokenStream| {
-        make(record::Recorder::Free, tokens(source)).to_string()
+    let of = |make: fn(catalog::Recorder, TokenStream) -> TokenStream| {
+        make(catalog::Recorder::Free, tokens(source)).to_string()
     };
     (of(record::on), of(record::off))
 }

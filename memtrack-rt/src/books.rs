@@ -5,6 +5,7 @@
 use core::panic::Location;
 use core::ptr::NonNull;
 
+use crate::act::Act;
 use crate::block::{Live, Standing, State, Ticket};
 use crate::guard::Body;
 use crate::ledger::{Block, Cursor, Inserted, Ledger};
@@ -17,7 +18,6 @@ use crate::settings;
 use crate::site::{Detached, Key, SiteRef, Sites};
 use crate::slab::Chunks;
 use crate::stats::{ListStats, SiteStats, Stats};
-use crate::violation::Act;
 
 /// A table that needs memory, and how many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@
 //! `DbgPrint`, is made while it is held.
 #![no_std]
 
+mod act;
 mod arguments;
 mod block;
 mod books;

@@ -6,6 +6,7 @@
 use core::mem::ManuallyDrop;
 use core::panic::Location;
 
+use crate::act::Act;
 use crate::arguments::Arguments;
 use crate::block::Live;
 use crate::books::{Books, Release, Taken, entry_at, may_touch};
@@ -16,7 +17,7 @@ use crate::platform::{DISPATCH_LEVEL, Irql, Platform};
 use crate::pool::{Function, Pool, Tag};
 use crate::site::Key;
 use crate::tracker::Tracker;
-use crate::violation::{Act, Case, Caught, Next, Violation};
+use crate::violation::{Case, Caught, Next, Violation};
 use crate::word;
 
 // Where the arguments stand, in every function that has them.

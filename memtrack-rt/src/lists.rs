@@ -2,12 +2,12 @@
 
 use core::ptr::NonNull;
 
+use crate::act::Act;
 use crate::guard::Layout;
 use crate::lookaside::Counters;
 use crate::pool::{Pool, Tag};
 use crate::slab::{Chunks, Slab};
 use crate::stats::{Figures, ListStats};
-use crate::violation::Act;
 
 /// A list, and what is known of it.
 #[derive(Clone, Copy, Debug)]

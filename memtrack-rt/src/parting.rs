@@ -5,6 +5,7 @@ use core::mem::{self, size_of};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use crate::act::Act;
 use crate::arguments::Arguments;
 use crate::books::{Books, Closed, Leaving, may_touch};
 use crate::guard::{Damage, Wounds};
@@ -13,7 +14,7 @@ use crate::pool::{Pool, Tag};
 use crate::quarantine::Freed;
 use crate::site::Key;
 use crate::tracker::Tracker;
-use crate::violation::{Act, Case, Caught, Next, Violation};
+use crate::violation::{Case, Caught, Next, Violation};
 
 impl<P: Platform> Tracker<P> {
     /// Gives back what the quarantines hold beyond their bounds, as far as this IRQL allows.

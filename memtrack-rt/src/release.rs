@@ -4,6 +4,7 @@ use core::hint;
 use core::mem::size_of;
 use core::panic::Location;
 
+use crate::act::Act;
 use crate::arguments::Arguments;
 use crate::block::{Live, Ticket};
 use crate::books::{Books, Release, Taken, Taking, entry_at, may_touch};
@@ -18,7 +19,7 @@ use crate::pool::{Function, PAGE, Tag};
 use crate::quarantine::{GiveBack, Stage};
 use crate::site::Key;
 use crate::tracker::Tracker;
-use crate::violation::{Act, Case, Caught, Next, Violation};
+use crate::violation::{Case, Caught, Next, Violation};
 use crate::word;
 
 // Where the arguments of a free stand, in every function that has them.

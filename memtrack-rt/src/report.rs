@@ -1,6 +1,7 @@
 //! What memtrack says, sentence by sentence. The grammar that a program reads is `docs/report-format.md`;
 //! [`FORMAT`] changes whenever a line changes its shape.
 
+use crate::act::Act;
 use crate::books::Exhaustion;
 use crate::guard::Damage;
 use crate::lists::List;
@@ -10,7 +11,7 @@ use crate::sink::{Out, Record};
 use crate::site::Key;
 use crate::snapshot::largest_first;
 use crate::stats::{Figures, ListStats, SiteStats, Stats};
-use crate::violation::{Act, Case, Caught, Next, Violation};
+use crate::violation::{Case, Caught, Next, Violation};
 
 /// The version of the grammar.
 const FORMAT: u64 = 2;

@@ -3,6 +3,7 @@
 use core::mem::{ManuallyDrop, needs_drop};
 use core::panic::Location;
 
+use crate::act::Act;
 use crate::arguments::Arguments;
 use crate::block::Live;
 use crate::books::{Books, is_entry, may_touch};
@@ -13,7 +14,7 @@ use crate::pool::{Function, Pool, Tag};
 use crate::report;
 use crate::site::Key;
 use crate::tracker::Tracker;
-use crate::violation::{Act, Case, Caught, Next, Violation};
+use crate::violation::{Case, Caught, Next, Violation};
 use crate::word;
 
 // Where the arguments of an allocation stand, in every function that has them.

@@ -1,11 +1,10 @@
 //! Violations: what a driver did that no correct driver does.
 
-use core::panic::Location;
-
+use crate::act::Act;
 use crate::guard::{Damage, Wounds};
 use crate::lists::List;
 use crate::platform::Irql;
-use crate::pool::{Function, Tag};
+use crate::pool::Tag;
 use crate::site::Key;
 
 /// A mistake, with what there is to say of it.
@@ -100,13 +99,6 @@ impl Violation {
             _ => None,
         }
     }
-}
-
-/// A call of the driver's.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Act {
-    pub(crate) location: &'static Location<'static>,
-    pub(crate) function: Function,
 }
 
 /// What was going on when a violation came to light.
