@@ -1,7 +1,7 @@
 //! What the ledger writes down of one block, in eight bytes.
 
 use crate::guard::{Body, Layout};
-use crate::lists::{ListRef, NUMBERS};
+use crate::lists::{ListId, NUMBERS};
 use crate::pool::Pool;
 
 /// Sizes are kept up to 4 TiB.
@@ -94,7 +94,7 @@ impl Live {
 
     /// Whether it is an entry whose memory is a block that is written down itself. A list has one tag for all of its
     /// entries, so that mark means this of an entry.
-    pub(crate) fn is_counted_elsewhere(self, list: Option<ListRef>) -> bool {
+    pub(crate) fn is_counted_elsewhere(self, list: Option<ListId>) -> bool {
         list.is_some() && self.is_tagged()
     }
 

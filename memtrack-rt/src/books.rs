@@ -9,7 +9,7 @@ use crate::act::Act;
 use crate::block::{Live, Standing, State, Ticket};
 use crate::guard::Body;
 use crate::ledger::{Block, Cursor, Inserted, Ledger};
-use crate::lists::{self, List, ListRef, Lists, Made, NUMBERS};
+use crate::lists::{self, List, ListId, ListRef, Lists, Made, NUMBERS};
 use crate::lookaside::Counters;
 use crate::platform::{DISPATCH_LEVEL, Irql};
 use crate::pool::{Function, Pool, Tag};
@@ -229,9 +229,7 @@ impl Books {
         match key.list {
             Some(list) => {
                 self.entries += 1;
-                if let Some(list) = self.lists.at(list) {
-                    list.figures.allocated(bytes as u64);
-                }
+                self.lists.of(list).figures.allocated(bytes as u64);
             }
             None => self.largest = self.largest.max(bytes),
         }
@@ -288,13 +286,15 @@ impl Books {
             }
         }
         taking.overdue = self.is_overdue();
-        taking.has_list = self.lists.within(address, live.bytes()).is_some();
+        taking.has_list = self.lists.has_some() && self.has_list_within(address, live.bytes());
         self.leaves(site, live);
         Taken::Live
     }
 
     /// Whether a block of pool at this address is an entry that a list has handed out. Where the driver's own functions make
     /// entries, they may be what frees it now: then code that is not annotated has given it to the list before.
+    #[cold]
+    #[inline(never)]
     fn is_entry_out(&mut self, address: usize) -> bool {
         if is_entry(address) {
             return false;
@@ -427,6 +427,12 @@ impl Books {
         Some(list)
     }
 
+    #[cold]
+    #[inline(never)]
+    fn has_list_within(&mut self, start: usize, bytes: usize) -> bool {
+        self.lists.within(start, bytes).is_some()
+    }
+
     /// A list by its place among all of them.
     pub(crate) fn nth_list(&mut self, place: usize) -> Option<ListStats> {
         self.lists.nth(place)
@@ -434,21 +440,21 @@ impl Books {
 
     /// The so-many-th site of a list's that has entries outstanding.
     pub(crate) fn nth_leak(&mut self, list: ListRef, place: usize) -> Option<SiteStats> {
+        let list = self.lists.at(list).map(|_| list.id)?;
         self.sites.of_list(list).filter(|site| site.figures.curr_blocks > 0).nth(place).copied()
     }
 
     /// Writes an entry of a list down.
+    #[inline(never)]
     pub(crate) fn entered(
         &mut self,
+        list: ListRef,
         key: &Key,
         entry: usize,
         live: Live,
     ) -> Result<Option<Shortage>, Shortage> {
-        if key.list.is_none_or(|list| self.lists.at(list).is_none()) {
-            // The books were closed while the list was asked: it is no list of theirs.
-            return Ok(None);
-        }
-        let number = key.list.and_then(|list| self.list_at(list)).map_or(1, |list| list.number);
+        // The books may have been closed while the list was asked: then it is no list of theirs.
+        let Some(number) = self.lists.at(list).map(|list| list.number) else { return Ok(None) };
         let is_block = self.block(entry).is_some() || self.entry(entry).is_some();
         let place = entry_at(entry, number);
         self.allocated(key, place, place, live.tagged(is_block))
@@ -458,17 +464,19 @@ impl Books {
     pub(crate) fn entry(&mut self, entry: usize) -> Option<(Key, Live, List)> {
         self.lists.numbers().find_map(|number| {
             let (key, live) = self.block(entry_at(entry, number))?;
-            Some((key, live, self.list_at(key.list?)?))
+            Some((key, live, *self.lists.of(key.list?)))
         })
     }
 
     /// Whether `entry` is out, of this list.
     pub(crate) fn is_out(&mut self, list: ListRef, entry: usize) -> bool {
         let Some(number) = self.list_at(list).map(|list| list.number) else { return false };
-        self.block(entry_at(entry, number)).is_some_and(|(key, _)| key.list == Some(list))
+        self.block(entry_at(entry, number)).is_some_and(|(key, _)| key.list == Some(list.id))
     }
 
     /// Entries at this address were freed by code that is not annotated: they are out no longer.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn entries_vanish(&mut self, entry: usize) {
         for number in self.lists.numbers() {
             if let Some(block) = self.ledger.remove(entry_at(entry, number)) {
@@ -478,6 +486,8 @@ impl Books {
     }
 
     /// Entries at this address go with the block that is freed.
+    #[cold]
+    #[inline(never)]
     fn entries_go(&mut self, entry: usize) {
         for number in self.lists.numbers() {
             if let Some((_, live)) = self.block(entry_at(entry, number)) {
@@ -653,13 +663,25 @@ impl Books {
 
     fn leaves(&mut self, site: SiteRef, live: Live) {
         let bytes = live.bytes() as u64;
-        let Key { pool, list, .. } = self.sites.key(site);
-        self.sites.at(site).figures.freed(bytes);
+        let list = self.sites.list(site);
+        let site = self.sites.at(site);
+        site.figures.freed(bytes);
+        let pool = site.pool;
         if list.is_some() {
-            self.entries = self.entries.wrapping_sub(1);
+            return self.entry_leaves(list, pool, live);
         }
-        if let Some(list) = list.and_then(|list| self.lists.at(list)) {
-            list.figures.freed(bytes);
+        if let Some(pool) = self.stats.pool_mut(pool) {
+            pool.freed(bytes);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn entry_leaves(&mut self, list: Option<ListId>, pool: Pool, live: Live) {
+        let bytes = live.bytes() as u64;
+        self.entries = self.entries.wrapping_sub(1);
+        if let Some(list) = list {
+            self.lists.of(list).figures.freed(bytes);
         }
         if let Some(pool) = self.stats.pool_mut(pool).filter(|_| !live.is_counted_elsewhere(list)) {
             pool.freed(bytes);

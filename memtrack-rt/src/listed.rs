@@ -155,7 +155,7 @@ impl<P: Platform> Tracker<P> {
                 return nothing;
             }
         }
-        let key = Key { location, function, tag: list.tag, pool: list.pool, list: Some(reference) };
+        let key = Key { location, function, tag: list.tag, pool: list.pool, list: Some(reference.id) };
         self.with(|books| books.counts(reference, true));
         let again = arguments.again();
         let mut entry = kernel(arguments);
@@ -171,21 +171,21 @@ impl<P: Platform> Tracker<P> {
         self.with(|books| books.counted(reference, counters));
         match word::size(&entry) {
             Some(0) => self.refused(&key, Some(list.bytes)),
-            Some(address) => self.handed_out(&key, &list, address, irql),
+            Some(address) => self.handed_out(reference, &key, &list, address, irql),
             None => self.with(|books| books.unrecorded(&key, None)),
         }
         entry
     }
 
     /// Writes an entry down that the list has handed out.
-    fn handed_out(&self, key: &Key, list: &List, entry: usize, irql: Irql) {
+    fn handed_out(&self, reference: ListRef, key: &Key, list: &List, entry: usize, irql: Irql) {
         let layout = if may_touch(list.pool, irql) { list.layout } else { Layout::BARE };
         let body = Body { address: entry, bytes: list.bytes, layout };
         // SAFETY: the entry is the driver's from now on and nobody has it yet; the list's entries are as long as the layout
         // says, because the list was made so, and may be touched here.
         unsafe { body.sign() };
         let live = Live::new(list.bytes, layout);
-        match live.and_then(|live| self.persist(|books| books.entered(key, entry, live))) {
+        match live.and_then(|live| self.persist(|books| books.entered(reference, key, entry, live))) {
             Some(wish) => {
                 if let Some(wish) = wish {
                     self.bring(wish);

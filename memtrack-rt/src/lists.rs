@@ -57,9 +57,13 @@ pub(crate) struct Made {
 /// have not been closed since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ListRef {
-    list: NonNull<List>,
+    pub(crate) id: ListId,
     closings: usize,
 }
+
+/// A list of the same books, as sites know it, which last no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ListId(NonNull<List>);
 
 /// Whether a counter is behind another: its call is under way, or two of the kernel's own have counted as one.
 fn behind(counter: u32, other: u32) -> bool {
@@ -148,7 +152,7 @@ impl Lists {
             Some(old) => *old = List { next: old.next, ..fresh },
             None => {
                 let list = self.lists.insert(fresh).ok_or_else(|| self.lists.wants())?;
-                self.first = Some(ListRef { list, closings: self.closings });
+                self.first = Some(ListRef { id: ListId(list), closings: self.closings });
             }
         }
         let [lowest, highest] = self.span;
@@ -169,7 +173,14 @@ impl Lists {
     pub(crate) fn at(&mut self, list: ListRef) -> Option<&mut List> {
         // SAFETY: a `ListRef` is only made by `add`, and lists stay until `detach`, after which it does not fit any more.
         // `&mut self` makes this the only way to it.
-        (list.closings == self.closings).then(|| unsafe { &mut *list.list.as_ptr() })
+        (list.closings == self.closings).then(|| unsafe { &mut *list.id.0.as_ptr() })
+    }
+
+    /// The list of a site.
+    pub(crate) fn of(&mut self, id: ListId) -> &mut List {
+        // SAFETY: `Books` closes sites and lists together, and makes a site of a list only after `at` has found it. `&mut self`
+        // makes this the only way to it.
+        unsafe { &mut *id.0.as_ptr() }
     }
 
     /// The list at that place, the newest being 0.
@@ -179,6 +190,12 @@ impl Lists {
             next = self.at(next?)?.next;
         }
         Some(self.at(next?)?.stats())
+    }
+
+    /// Whether any list lives.
+    #[inline]
+    pub(crate) fn has_some(&self) -> bool {
+        self.live > 0
     }
 
     /// The numbers that lists have.
@@ -219,7 +236,7 @@ impl Detached {
         core::iter::from_fn(move || {
             loop {
                 // SAFETY: nobody writes to the lists any more, and their memory is given back with `self`.
-                let list = unsafe { next?.list.as_ref() };
+                let list = unsafe { next?.id.0.as_ref() };
                 next = list.next;
                 if list.deleted.is_none() {
                     return Some(list.stats());

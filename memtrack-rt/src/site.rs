@@ -3,7 +3,7 @@
 use core::panic::Location;
 use core::ptr::{self, NonNull};
 
-use crate::lists::ListRef;
+use crate::lists::ListId;
 use crate::pool::{Function, Pool, Tag};
 use crate::slab::{Chunks, Slab};
 use crate::stats::{Figures, SiteStats};
@@ -16,7 +16,7 @@ pub(crate) struct Key {
     pub(crate) tag: Tag,
     pub(crate) pool: Pool,
     /// The list that its blocks are entries of.
-    pub(crate) list: Option<ListRef>,
+    pub(crate) list: Option<ListId>,
 }
 
 impl Key {
@@ -49,7 +49,7 @@ impl Key {
 struct Site {
     /// Where it was first seen. The compiler may keep one location in several places.
     location: &'static Location<'static>,
-    list: Option<ListRef>,
+    list: Option<ListId>,
     stats: SiteStats,
     in_bucket: Option<SiteRef>,
     in_order: Option<SiteRef>,
@@ -121,6 +121,11 @@ impl Sites {
         Key { location: site.location, function, tag, pool, list: site.list }
     }
 
+    /// The list that its blocks are entries of.
+    pub(crate) fn list(&mut self, site: SiteRef) -> Option<ListId> {
+        self.site(site).list
+    }
+
     /// What was counted at a site.
     pub(crate) fn at(&mut self, site: SiteRef) -> &mut SiteStats {
         &mut self.site(site).stats
@@ -152,7 +157,7 @@ impl Sites {
     }
 
     /// The sites of a list's entries.
-    pub(crate) fn of_list(&self, list: ListRef) -> impl Iterator<Item = &SiteStats> {
+    pub(crate) fn of_list(&self, list: ListId) -> impl Iterator<Item = &SiteStats> {
         let mut next = self.first;
         core::iter::from_fn(move || {
             loop {
