@@ -84,7 +84,7 @@ pub(crate) fn idle_warning() -> TokenStream {
     quote_spanned! {span=>
         const _: () = {
             #[deprecated(note = "memtrack tracks nothing here: no kernel is chosen. Turn on one of its features, \
-                                 `sim` for tests; or `off`, which says so on purpose")]
+                                 `sim` for tests or `wdk` for the driver; or `off`, which says so on purpose")]
             #[allow(non_upper_case_globals)]
             const memtrack_without_a_kernel: () = ();
             memtrack_without_a_kernel
