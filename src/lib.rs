@@ -101,6 +101,8 @@ mod door;
 #[path = "off.rs"]
 mod door;
 
+#[cfg(all(feature = "wdk", not(feature = "sim")))]
+mod agreement;
 #[cfg(any(feature = "sim", feature = "wdk"))]
 pub mod lookaside;
 

@@ -49,19 +49,27 @@ use crate::binding::{
 };
 
 // What the runtime knows of a list is what the binding says of it.
+const DIFFERS: &str =
+    "memtrack knows lookaside lists as wdm.h of kit 10.0.22621 lays them out on x64; this binding differs";
 const _: () = {
-    assert!(size_of::<LookasideList>() == size_of::<LOOKASIDE_LIST_EX>());
-    assert!(align_of::<LookasideList>() == align_of::<LOOKASIDE_LIST_EX>());
-    assert!(size_of::<NPAGED_LOOKASIDE_LIST>() == 128 && align_of::<NPAGED_LOOKASIDE_LIST>() == 64);
-    assert!(size_of::<PAGED_LOOKASIDE_LIST>() == 128 && align_of::<PAGED_LOOKASIDE_LIST>() == 64);
-    assert!(offset_of!(NPAGED_LOOKASIDE_LIST, L) == 0 && offset_of!(PAGED_LOOKASIDE_LIST, L) == 0);
-    assert!(offset_of!(GENERAL_LOOKASIDE, Depth) == 16 && offset_of!(GENERAL_LOOKASIDE, MaximumDepth) == 18);
-    assert!(offset_of!(GENERAL_LOOKASIDE, TotalAllocates) == 20);
-    assert!(offset_of!(GENERAL_LOOKASIDE, TotalFrees) == 28);
-    assert!(offset_of!(GENERAL_LOOKASIDE, Type) == 36 && offset_of!(GENERAL_LOOKASIDE, Tag) == 40);
-    assert!(offset_of!(GENERAL_LOOKASIDE, Size) == 44 && offset_of!(GENERAL_LOOKASIDE, ListEntry) == 64);
-    assert!(offset_of!(GENERAL_LOOKASIDE, LastTotalAllocates) == 80);
-    assert!(offset_of!(GENERAL_LOOKASIDE, Future) == 88);
+    assert!(size_of::<LookasideList>() == size_of::<LOOKASIDE_LIST_EX>(), "{}", DIFFERS);
+    assert!(align_of::<LookasideList>() == align_of::<LOOKASIDE_LIST_EX>(), "{}", DIFFERS);
+    assert!(size_of::<NPAGED_LOOKASIDE_LIST>() == 128, "{}", DIFFERS);
+    assert!(align_of::<NPAGED_LOOKASIDE_LIST>() == 64, "{}", DIFFERS);
+    assert!(size_of::<PAGED_LOOKASIDE_LIST>() == 128, "{}", DIFFERS);
+    assert!(align_of::<PAGED_LOOKASIDE_LIST>() == 64, "{}", DIFFERS);
+    assert!(offset_of!(NPAGED_LOOKASIDE_LIST, L) == 0, "{}", DIFFERS);
+    assert!(offset_of!(PAGED_LOOKASIDE_LIST, L) == 0, "{}", DIFFERS);
+    assert!(offset_of!(GENERAL_LOOKASIDE, Depth) == 16, "{}", DIFFERS);
+    assert!(offset_of!(GENERAL_LOOKASIDE, MaximumDepth) == 18, "{}", DIFFERS);
+    assert!(offset_of!(GENERAL_LOOKASIDE, TotalAllocates) == 20, "{}", DIFFERS);
+    assert!(offset_of!(GENERAL_LOOKASIDE, TotalFrees) == 28, "{}", DIFFERS);
+    assert!(offset_of!(GENERAL_LOOKASIDE, Type) == 36, "{}", DIFFERS);
+    assert!(offset_of!(GENERAL_LOOKASIDE, Tag) == 40, "{}", DIFFERS);
+    assert!(offset_of!(GENERAL_LOOKASIDE, Size) == 44, "{}", DIFFERS);
+    assert!(offset_of!(GENERAL_LOOKASIDE, ListEntry) == 64, "{}", DIFFERS);
+    assert!(offset_of!(GENERAL_LOOKASIDE, LastTotalAllocates) == 80, "{}", DIFFERS);
+    assert!(offset_of!(GENERAL_LOOKASIDE, Future) == 88, "{}", DIFFERS);
 };
 
 /// The binding's interlocked lists.

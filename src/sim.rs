@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::alloc::{Layout, alloc, dealloc};
 use std::sync::{Mutex, PoisonError};
 
-use memtrack_rt::{Irql, Platform, Settings, SpinLock, Tenant, Tracker};
+use memtrack_rt::{Irql, Platform, Pool, Settings, SpinLock, Tenant, Tracker};
 use memtrack_sim::{Allocation, KSPIN_LOCK, allocation_at, latest_allocation, ntddk};
 
 pub struct Kernel;
@@ -80,7 +80,7 @@ unsafe impl Platform for Kernel {
         unsafe { ntddk::KeGetCurrentIrql() }
     }
 
-    fn stamp(&self, block: usize) -> u16 {
+    fn stamp(&self, block: usize, _: Pool) -> u16 {
         stamp(latest_allocation(without_provenance_mut(block)))
     }
 

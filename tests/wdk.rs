@@ -3,9 +3,15 @@
 
 mod packages;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 fn package() -> PathBuf {
+    package_over("wdk", &packages::root().join("tests/wdk-sys"))
+}
+
+/// The driver's package, with this binding in place of wdk-sys.
+fn package_over(name: &str, binding: &Path) -> PathBuf {
     let root = packages::root();
     let manifest = format!(
         "[package]\nname = \"driver\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
@@ -21,9 +27,8 @@ fn package() -> PathBuf {
          [patch.crates-io]\nwdk-sys = {{ path = {binding:?} }}\n",
         driver = root.join("tests/wdk/driver.rs"),
         sim = root.join("memtrack-sim"),
-        binding = root.join("tests/wdk-sys"),
     );
-    packages::package("wdk", &manifest)
+    packages::package(name, &manifest)
 }
 
 #[test]
@@ -61,4 +66,40 @@ fn without_a_kernel_there_is_no_ntddk_and_the_compiler_says_which_features_bring
     assert!(!output.status.success());
     assert!(said.contains("unresolved import `memtrack::ntddk`"), "{said}");
     assert!(said.contains("feature = \"sim\"") && said.contains("feature = \"wdk\""), "{said}");
+}
+
+/// What the compiler says of memtrack over a binding that differs from tests/wdk-sys.
+fn said_over(name: &str, changes: &[(&str, &str)]) -> String {
+    let root = packages::root();
+    let binding = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-binding"));
+    fs::create_dir_all(binding.join("src")).unwrap();
+    let manifest = fs::read_to_string(root.join("tests/wdk-sys/Cargo.toml")).unwrap();
+    let sim = format!("{:?}", root.join("memtrack-sim"));
+    fs::write(binding.join("Cargo.toml"), manifest.replace("\"../../memtrack-sim\"", &sim)).unwrap();
+    let mut source = fs::read_to_string(root.join("tests/wdk-sys/src/lib.rs")).unwrap();
+    for (was, is) in changes {
+        assert!(source.contains(was), "{was}");
+        source = source.replacen(was, is, 1);
+    }
+    fs::write(binding.join("src/lib.rs"), source).unwrap();
+    let package = package_over(name, &binding);
+    let output = packages::cargo(&package, &["check", "--lib"], "kernel").output().expect("cargo runs");
+    assert!(!output.status.success(), "memtrack fits another binding");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_binding_that_differs_is_an_error_that_names_what_differs() {
+    let said =
+        said_over("other-size", &[("GENERAL_LOOKASIDE, KIRQL,", "GENERAL_LOOKASIDE, ULONG as KIRQL,")]);
+    assert!(
+        said.contains("where KIRQL has 1 bytes; this one differs, and memtrack does not fit it"),
+        "{said}"
+    );
+
+    let place = "    /// All memory of a simulated machine is there.\n";
+    let other = "    pub unsafe extern \"C\" fn ExFreePoolWithTag(_: PVOID, _: u64) {}\n\n";
+    let said =
+        said_over("other-function", &[("ExFreePoolWithTag, ", ""), (place, &format!("{other}{place}"))]);
+    assert!(said.contains("agreement.rs") && said.contains("ExFreePoolWithTag"), "{said}");
 }

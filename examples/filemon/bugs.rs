@@ -3,22 +3,20 @@
 //! `guard = "full"` signs bytes in front of the blocks, too, which the underrun needs; everything else is found with
 //! the guard that blocks have without it.
 
-use memtrack_sim as wdk_sys;
-
 #[memtrack::instrument(guard = "full")]
 #[allow(clippy::undocumented_unsafe_blocks, reason = "nothing of it is safe")]
 pub mod mistakes {
     use core::ffi::c_void;
 
-    use super::wdk_sys::ntddk::{
+    use wdk_sys::ntddk::{
         ExAllocatePool2, ExFreePoolWithTag, KeAcquireSpinLockRaiseToDpc, KeReleaseSpinLock,
     };
-    use super::wdk_sys::{KSPIN_LOCK, POOL_FLAG_NON_PAGED, POOL_FLAG_PAGED};
+    use wdk_sys::{KSPIN_LOCK, POOL_FLAG_NON_PAGED, POOL_FLAG_PAGED};
 
     const TAG: u32 = u32::from_le_bytes(*b"Fbug");
 
     pub fn make_all() {
-        // Every one stays within what memtrack signs and holds, so that the simulated kernel lives on.
+        // Every one stays within what memtrack signs and holds, so that the kernel lives on.
         unsafe {
             overrun(b"\\Device\\HarddiskVolume2\\Users\\fred\\notes.txt");
             underrun();
@@ -33,7 +31,7 @@ pub mod mistakes {
     #[track_caller]
     unsafe fn allocate(bytes: usize) -> *mut u8 {
         let block = unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED, bytes as u64, TAG) };
-        assert!(!block.is_null(), "the simulated kernel has memory");
+        assert!(!block.is_null(), "the kernel has memory");
         block.cast()
     }
 

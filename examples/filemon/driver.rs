@@ -1,38 +1,23 @@
 //! The driver: it sees files being opened, read and closed, and keeps a log that a program fetches.
 //!
-//! Written as for `wdk-sys`; the names come from memtrack-sim, which has them too. Two attributes are all that
-//! memtrack asks for: one on the module, one on the unload routine.
-
-use memtrack_sim as wdk_sys;
+//! Written as for `wdk-sys`, whose names memtrack-sim has too. Two attributes are all that memtrack asks for: one on the
+//! module, one on the unload routine.
 
 #[memtrack::instrument]
 pub mod filemon {
-    use core::ffi::c_void;
-    use core::mem::MaybeUninit;
-    use core::ptr::{self, null_mut};
+    use core::ptr;
     use core::sync::atomic::{AtomicBool, Ordering};
 
-    use super::wdk_sys::ntddk::{
-        ExAllocateFromNPagedLookasideList, ExAllocatePool2, ExDeleteNPagedLookasideList, ExFreePoolWithTag,
-        ExFreeToNPagedLookasideList, ExInitializeNPagedLookasideList, KeAcquireSpinLockRaiseToDpc,
-        KeReleaseSpinLock,
+    use wdk_sys::ntddk::{ExAllocatePool2, ExFreePoolWithTag};
+    use wdk_sys::{
+        NTSTATUS, POOL_FLAG_PAGED, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
     };
-    use super::wdk_sys::{
-        KSPIN_LOCK, NPAGED_LOOKASIDE_LIST, NTSTATUS, POOL_FLAG_PAGED, POOL_NX_ALLOCATION,
-        STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
-    };
+
     use crate::io::{DRIVER_OBJECT, IRP, IRP_MJ_CLOSE, IRP_MJ_CREATE, IRP_MJ_DEVICE_CONTROL, IRP_MJ_READ};
+    use crate::log;
 
     const NAME_TAG: u32 = u32::from_le_bytes(*b"Fnam");
     const TEXT_TAG: u32 = u32::from_le_bytes(*b"Ftxt");
-    const LOG_TAG: u32 = u32::from_le_bytes(*b"Flog");
-
-    const LOG_BYTES: usize = 4096;
-    /// Empty buffers that are kept for the next lines. With memtrack, on or off, the list is of this depth; without, the
-    /// kernel would choose one.
-    const LOG_DEPTH: u16 = 4;
-    /// Full buffers that wait for a reader. More are thrown away, the oldest first.
-    const LOG_BUFFERS: usize = 16;
 
     /// Whether the mistake in `read` is mended.
     pub static FIXED: AtomicBool = AtomicBool::new(false);
@@ -44,63 +29,8 @@ pub mod filemon {
         name: [u8; 0],
     }
 
-    /// A buffer of log lines: this head, and text to the end of the block.
-    #[repr(C)]
-    struct LogBuffer {
-        next: *mut LogBuffer,
-        used: usize,
-    }
-
-    const LOG_ROOM: usize = LOG_BYTES - size_of::<LogBuffer>();
-
-    impl LogBuffer {
-        unsafe fn text(this: *mut Self) -> *mut u8 {
-            // SAFETY: the text follows the head in the same block.
-            unsafe { this.add(1).cast() }
-        }
-    }
-
-    struct Log {
-        /// Buffers, the oldest first; the last one is being written.
-        oldest: *mut LogBuffer,
-        newest: *mut LogBuffer,
-        buffers: usize,
-    }
-
-    static mut LOG_LOCK: KSPIN_LOCK = 0;
-    static mut LOG_LIST: MaybeUninit<NPAGED_LOOKASIDE_LIST> = MaybeUninit::uninit();
-    static mut LOG: Log = Log { oldest: null_mut(), newest: null_mut(), buffers: 0 };
-
-    /// Does `work` with the log's lock held, at DISPATCH_LEVEL.
-    fn with_log<R>(work: impl FnOnce(&mut Log) -> R) -> R {
-        // SAFETY: the lock is a static.
-        let irql = unsafe { KeAcquireSpinLockRaiseToDpc(&raw mut LOG_LOCK) };
-        let log = &raw mut LOG;
-        // SAFETY: the lock is held, so this is the only reference.
-        let result = work(unsafe { &mut *log });
-        // SAFETY: the lock was taken above, at this IRQL.
-        unsafe { KeReleaseSpinLock(&raw mut LOG_LOCK, irql) };
-        result
-    }
-
-    /// Where empty buffers come from.
-    fn buffers() -> *mut NPAGED_LOOKASIDE_LIST {
-        (&raw mut LOG_LIST).cast()
-    }
-
     pub fn driver_entry(driver: &mut DRIVER_OBJECT) -> NTSTATUS {
-        // SAFETY: the list is a static, and nobody uses it yet.
-        unsafe {
-            ExInitializeNPagedLookasideList(
-                buffers(),
-                None,
-                None,
-                POOL_NX_ALLOCATION,
-                LOG_BYTES as u64,
-                LOG_TAG,
-                LOG_DEPTH,
-            );
-        }
+        log::open();
         driver.MajorFunction[IRP_MJ_CREATE] = Some(create);
         driver.MajorFunction[IRP_MJ_READ] = Some(read);
         driver.MajorFunction[IRP_MJ_CLOSE] = Some(close);
@@ -126,7 +56,7 @@ pub mod filemon {
         }
         irp.FsContext = file.cast();
         // SAFETY: the file was just made.
-        log("open", unsafe { name(file) }, "");
+        log::write("open", unsafe { name(file) }, "");
         STATUS_SUCCESS
     }
 
@@ -137,7 +67,7 @@ pub mod filemon {
         // SAFETY: as above.
         let name = unsafe { name(irp.FsContext.cast()) };
         if irp.Length == 0 {
-            log("read", name, "(empty)");
+            log::write("read", name, "(empty)");
             return STATUS_SUCCESS;
         }
         // SAFETY: PASSIVE_LEVEL.
@@ -156,10 +86,10 @@ pub mod filemon {
                 // SAFETY: the block is ours, and `data` is not used any more.
                 unsafe { ExFreePoolWithTag(text.cast(), TEXT_TAG) };
             }
-            log("read", name, "(not text)");
+            log::write("read", name, "(not text)");
             return STATUS_INVALID_PARAMETER;
         };
-        log("read", name, line);
+        log::write("read", name, line);
         // SAFETY: the block is ours, and `line` is not used any more.
         unsafe { ExFreePoolWithTag(text.cast(), TEXT_TAG) };
         STATUS_SUCCESS
@@ -170,7 +100,7 @@ pub mod filemon {
         // SAFETY: the I/O manager sends whole requests.
         let file = unsafe { (*irp).FsContext };
         // SAFETY: the file is open until here.
-        log("close", unsafe { name(file.cast()) }, "");
+        log::write("close", unsafe { name(file.cast()) }, "");
         // SAFETY: `create` made the block, and no request uses the file any more.
         unsafe { ExFreePoolWithTag(file, NAME_TAG) };
         STATUS_SUCCESS
@@ -180,33 +110,15 @@ pub mod filemon {
     unsafe extern "C" fn device_control(irp: *mut IRP) -> NTSTATUS {
         // SAFETY: the I/O manager sends whole requests.
         let irp = unsafe { &mut *irp };
-        let buffer = with_log(Log::take_oldest);
-        irp.Information = 0;
-        if buffer.is_null() {
-            return STATUS_SUCCESS;
-        }
-        // SAFETY: the buffer was taken off the log, so it is ours alone; it holds `used` bytes of text.
-        unsafe {
-            let length = (*buffer).used.min(irp.Length);
-            ptr::copy_nonoverlapping(LogBuffer::text(buffer), irp.SystemBuffer, length);
-            irp.Information = length;
-            ExFreeToNPagedLookasideList(buffers(), buffer.cast());
-        }
+        // SAFETY: as above: the buffer is as long as the request says, and this request's alone.
+        let room = unsafe { core::slice::from_raw_parts_mut(irp.SystemBuffer, irp.Length) };
+        irp.Information = log::fetch(room).unwrap_or(0);
         STATUS_SUCCESS
     }
 
     #[memtrack::instrument(finish = "Filemon")]
     unsafe extern "C" fn driver_unload(_driver: *mut DRIVER_OBJECT) {
-        loop {
-            let buffer = with_log(Log::take_oldest);
-            if buffer.is_null() {
-                // SAFETY: no request comes any more, and the log is empty.
-                unsafe { ExDeleteNPagedLookasideList(buffers()) };
-                return;
-            }
-            // SAFETY: the buffer was taken off the log.
-            unsafe { ExFreeToNPagedLookasideList(buffers(), buffer.cast()) };
-        }
+        log::close();
     }
 
     unsafe fn name<'a>(file: *mut OpenFile) -> &'a str {
@@ -229,75 +141,5 @@ pub mod filemon {
         };
         let binary = text.contains('\0');
         (!binary).then(|| text.lines().next().unwrap_or_default())
-    }
-
-    /// Writes one line to the log, shortened to what fits.
-    fn log(operation: &str, name: &str, detail: &str) {
-        let parts = [operation, "\t", name, "\t", detail];
-        with_log(|log| {
-            let length = 1 + parts.iter().map(|part| part.len()).sum::<usize>();
-            if !log.make_room(length.min(LOG_ROOM)) {
-                return;
-            }
-            for part in parts.iter().copied().chain(["\n"]) {
-                log.append(part.as_bytes());
-            }
-        });
-    }
-
-    impl Log {
-        /// Makes sure that the newest buffer has room for so many bytes; false if there is no memory for another.
-        fn make_room(&mut self, length: usize) -> bool {
-            // SAFETY: buffers on the log are whole.
-            if !self.newest.is_null() && unsafe { (*self.newest).used } + length <= LOG_ROOM {
-                return true;
-            }
-            // SAFETY: the list is of nonpaged pool, and the log's lock is held, which is DISPATCH_LEVEL.
-            let block: *mut c_void = unsafe { ExAllocateFromNPagedLookasideList(buffers()) };
-            if block.is_null() {
-                return false;
-            }
-            let buffer = block.cast::<LogBuffer>();
-            // SAFETY: the block is new, and longer than a head.
-            unsafe { buffer.write(LogBuffer { next: null_mut(), used: 0 }) };
-            if self.newest.is_null() {
-                self.oldest = buffer;
-            } else {
-                // SAFETY: buffers on the log are whole.
-                unsafe { (*self.newest).next = buffer };
-            }
-            self.newest = buffer;
-            self.buffers += 1;
-            if self.buffers > LOG_BUFFERS {
-                let oldest = self.take_oldest();
-                // SAFETY: the buffer was taken off the log.
-                unsafe { ExFreeToNPagedLookasideList(buffers(), oldest.cast()) };
-            }
-            true
-        }
-
-        fn append(&mut self, bytes: &[u8]) {
-            // SAFETY: `make_room` has just made sure of a newest buffer; no more than its room is used.
-            unsafe {
-                let buffer = self.newest;
-                let length = bytes.len().min(LOG_ROOM - (*buffer).used);
-                let end = LogBuffer::text(buffer).add((*buffer).used);
-                ptr::copy_nonoverlapping(bytes.as_ptr(), end, length);
-                (*buffer).used += length;
-            }
-        }
-
-        fn take_oldest(&mut self) -> *mut LogBuffer {
-            let buffer = self.oldest;
-            if !buffer.is_null() {
-                // SAFETY: buffers on the log are whole.
-                self.oldest = unsafe { (*buffer).next };
-                self.buffers -= 1;
-                if self.oldest.is_null() {
-                    self.newest = null_mut();
-                }
-            }
-            buffer
-        }
     }
 }

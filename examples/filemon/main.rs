@@ -7,9 +7,12 @@
 //! operation. The driver makes one honest mistake, which the leak report names at the end; with `--fixed` it makes
 //! none. With `--bugs` it makes six others, on purpose, each of which is reported where it shows.
 
+extern crate memtrack_sim as wdk_sys;
+
 mod bugs;
 mod driver;
 mod io;
+mod log;
 
 use std::fs::{self, File};
 use std::io::Read;

@@ -4,6 +4,8 @@ use core::ffi::CStr;
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicUsize;
 
+use crate::pool::Pool;
+
 /// An interrupt request level, as `KIRQL` has it.
 pub type Irql = u8;
 
@@ -81,11 +83,11 @@ pub unsafe trait Platform: Sync {
     /// The current IRQL. Called at any.
     fn irql(&self) -> Irql;
 
-    /// A number that tells the block which the kernel has just given, on this thread, from later ones at its address;
-    /// 0 where the machine has none. Thirteen bits of it are kept.
+    /// A number that tells the block which the kernel has just given from `pool`, on this thread, from later ones at its
+    /// address; 0 where the machine has none. Thirteen bits of it are kept.
     ///
     /// Called at IRQL <= DISPATCH_LEVEL, with no lock held.
-    fn stamp(&self, _block: usize) -> u16 {
+    fn stamp(&self, _block: usize, _pool: Pool) -> u16 {
         0
     }
 

@@ -157,6 +157,8 @@ impl<P: Platform> Tracker<P> {
     }
 
     /// What is to be done with a block that was live until now.
+    // Out of line: with it, its caller's frame would be larger than a driver can spare.
+    #[inline(never)]
     fn taken(&self, asked: &Asked, release: &Release, taking: &mut Taking) -> Order {
         let Taking { key, live, held, .. } = *taking;
         match self.tenant(release.address, live) {
@@ -164,14 +166,14 @@ impl<P: Platform> Tracker<P> {
             Tenant::Another => return self.anothers(&key, held),
             Tenant::Nobody => return self.nobodys(asked, &key, live, held),
         }
+        if taking.has_list {
+            self.list_inside(asked, release, &key, live);
+        }
         let body = live.body(release.address);
         let touchable = may_touch(key.pool, release.irql);
         // SAFETY: the block was live in the books, is still there as far as the machine can tell, and is nobody's but
         // ours now; it may be touched here.
         let intact = !touchable || live.is_reported() || unsafe { body.is_intact() };
-        if taking.has_list {
-            self.list_inside(asked, release, &key, live);
-        }
         let mistakes = Mistakes {
             // SAFETY: as above.
             wounds: if intact { Wounds::NONE } else { unsafe { body.wounds() } },

@@ -139,6 +139,7 @@ fn heading<P: Platform>(record: &mut Record<'_, P>, what: &str, name: &str) {
     record.line(what).text(" of ").foreign(name).text(" (format ").number(FORMAT).text(")");
 }
 
+#[inline(never)]
 fn site<P: Platform>(record: &mut Record<'_, P>, what: &str, site: &SiteStats) {
     record.line(what).text(" ");
     amount(record, site.figures.curr_blocks, site.figures.curr_bytes);
@@ -203,6 +204,7 @@ fn tag<P: Platform>(record: &mut Record<'_, P>, tag: Tag) {
     record.text("'");
 }
 
+#[inline(never)]
 fn history<P: Platform>(record: &mut Record<'_, P>, site: &SiteStats) {
     let Figures { max_blocks, max_bytes, total_blocks, total_bytes, .. } = site.figures;
     record.text("  max ");
@@ -230,6 +232,7 @@ fn sums<'s, P: Platform>(
     totals(record, verdict, stats, leaking, sites.count() as u64);
 }
 
+#[inline(never)]
 fn totals<P: Platform>(record: &mut Record<'_, P>, verdict: &str, stats: &Stats, leaking: u64, sites: u64) {
     record.line(verdict);
     amount(record, stats.curr_blocks(), stats.curr_bytes());
@@ -442,6 +445,7 @@ pub(crate) fn leak_of_list<P: Platform>(out: &Out<'_, P>, site: &SiteStats, list
 }
 
 /// What a list did.
+#[inline(never)]
 fn list<P: Platform>(record: &mut Record<'_, P>, what: &str, list: &ListStats) {
     let Figures { curr_blocks, curr_bytes, max_blocks, max_bytes, .. } = list.figures;
     record.line(what).text(" ");

@@ -204,12 +204,10 @@ impl<P: Platform> Tracker<P> {
         let body = Body { address: start, bytes, layout };
         // SAFETY: as just said.
         unsafe { body.sign() };
-        let live = Live::new(bytes, layout).map(|live| {
-            live.stamped(self.platform().stamp(address))
-                .tagged(plan.tagged)
-                .secure(plan.secure)
-                .private(plan.private)
-        });
+        // A pool that only the kernel, or one session, can reach is not to be looked at.
+        let stamp = if plan.secure || plan.private { 0 } else { self.platform().stamp(address, key.pool) };
+        let live = Live::new(bytes, layout)
+            .map(|live| live.stamped(stamp).tagged(plan.tagged).secure(plan.secure).private(plan.private));
         match live.and_then(|live| self.persist(|books| books.allocated(&key, address, start, live))) {
             Some(wish) => {
                 if let Some(wish) = wish {

@@ -10,8 +10,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use memtrack_rt::{
-    Arguments, Function, Guard, Irql, LINE_MAX, Location, Platform, Quarantine, Settings, SpinLock, Tag,
-    Tenant, Tracker,
+    Arguments, Function, Guard, Irql, LINE_MAX, Location, Platform, Pool, Quarantine, Settings, SpinLock,
+    Tag, Tenant, Tracker,
 };
 
 thread_local! {
@@ -130,7 +130,7 @@ unsafe impl Platform for Desk {
         IRQL.get()
     }
 
-    fn stamp(&self, block: usize) -> u16 {
+    fn stamp(&self, block: usize, _: Pool) -> u16 {
         Self::holds_no_lock();
         self.tenants.lock().unwrap().get(&block).copied().unwrap_or(0)
     }

@@ -13,7 +13,7 @@ pub mod ntddk {
     // Without the functions that wdk-build leaves out: ExAllocatePool, …WithTag, …WithQuotaTag, …WithTagPriority, and
     // those that are inline in the header.
     pub use memtrack_sim::ntddk::{
-        DbgPrint, ExAllocatePool2, ExAllocatePool3, ExAllocatePoolWithQuota, ExDeleteLookasideListEx,
+        DbgPrint, DbgPrintEx, ExAllocatePool2, ExAllocatePool3, ExAllocatePoolWithQuota, ExDeleteLookasideListEx,
         ExDeleteNPagedLookasideList, ExDeletePagedLookasideList, ExFlushLookasideListEx, ExFreePool,
         ExFreePool2, ExFreePoolWithTag, ExInitializeLookasideListEx, ExInitializeNPagedLookasideList,
         ExInitializePagedLookasideList, ExQueryDepthSList, ExpInterlockedPopEntrySList,
@@ -21,14 +21,17 @@ pub mod ntddk {
         KeReleaseSpinLock,
     };
 
+    use crate::PVOID;
+
+    /// All memory of a simulated machine is there.
+    #[allow(non_snake_case)]
+    pub unsafe extern "C" fn MmIsAddressValid(_: PVOID) -> u8 {
+        1
+    }
+
     /// No debugger is attached to a simulated machine.
     #[allow(non_snake_case)]
     pub unsafe extern "C" fn KdRefreshDebuggerNotPresent() -> u8 {
         1
-    }
-
-    #[allow(non_snake_case)]
-    pub unsafe extern "C" fn DbgBreakPoint() {
-        panic!("a break without a debugger stops the machine");
     }
 }

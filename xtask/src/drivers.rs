@@ -1,0 +1,145 @@
+//! Driver packages, built for Windows on Linux: against the stand-ins for wdk-sys and wdk-build in tests/kernel, with the
+//! standard library's own sources, by lld.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{root, workshop};
+
+const TARGET: &str = "x86_64-pc-windows-msvc";
+/// A compiler whose standard library's sources are installed beside it.
+const RUSTC: &str = "/usr/bin/rustc";
+const LINKER: &str = "/usr/bin/lld-link-19";
+const LIBCLANG: &str = "/usr/lib/llvm-19/lib";
+
+/// How a driver is compiled.
+#[derive(Clone, Copy)]
+pub enum Profile {
+    Dev,
+    Release,
+}
+
+impl Profile {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+        }
+    }
+
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// A package that makes a driver.
+pub struct Driver {
+    directory: PathBuf,
+    name: String,
+}
+
+impl Driver {
+    /// The package in this directory.
+    pub fn at(directory: &Path) -> Result<Self> {
+        let manifest = directory.join("Cargo.toml");
+        let text = fs::read_to_string(&manifest).with_context(|| format!("{}", manifest.display()))?;
+        let name = text.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+        let name = name.with_context(|| format!("{}: no name", manifest.display()))?;
+        Ok(Self { directory: directory.canonicalize()?, name: name.to_owned() })
+    }
+
+    /// The package's name, which the service gets, too.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Builds the driver, and returns where its image is kept, under this name.
+    pub fn build(&self, profile: Profile, features: &str, kept: &str) -> Result<PathBuf> {
+        let target = workshop().join("target");
+        let output = self.cargo(profile, features, &target)?.output().context("cargo")?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("{} does not build:\n{}", self.name, said.trim_end());
+        }
+        let file = format!("{}.dll", self.name.replace('-', "_"));
+        let made = target.join(TARGET).join(profile.directory()).join("deps").join(&file);
+        let image = workshop().join("images").join(format!("{kept}.sys"));
+        fs::create_dir_all(workshop().join("images"))?;
+        for (made, kept) in
+            [(made.clone(), image.clone()), (made.with_extension("map"), image.with_extension("map"))]
+        {
+            fs::copy(&made, kept).with_context(|| format!("the build made no {}", made.display()))?;
+        }
+        Ok(image)
+    }
+
+    fn cargo(&self, profile: Profile, features: &str, target: &Path) -> Result<Command> {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo
+            // Not the package's own, where its settings for Windows are.
+            .current_dir(root())
+            // A toolchain's shim hands its own choice of compiler down by these.
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env("RUSTC", RUSTC)
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("LIBCLANG_PATH", LIBCLANG)
+            .args(["build", "--quiet", "--lib", "--target", TARGET, "--profile", profile.name()])
+            .arg("-Zlockfile-path")
+            .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"])
+            .args(["--features", features])
+            .arg("--manifest-path")
+            .arg(self.directory.join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(target);
+        if self.lock()?.starts_with(root().join("tests")) {
+            cargo.arg("--locked");
+        }
+        for setting in self.settings()? {
+            cargo.args(["--config", &setting]);
+        }
+        Ok(cargo)
+    }
+
+    /// The directory of the lock: the package's own one is for Windows, where wdk-sys is the published one. Drivers that are
+    /// not the repository's get one when they are first built.
+    fn lock(&self) -> Result<PathBuf> {
+        let package = self.directory.file_name().unwrap_or_default();
+        let kept = root().join("tests/kernel/locks").join(package);
+        if self.directory.starts_with(root()) && kept.exists() {
+            return Ok(kept);
+        }
+        let made = workshop().join("locks").join(package);
+        fs::create_dir_all(&made)?;
+        Ok(made)
+    }
+
+    fn settings(&self) -> Result<Vec<String>> {
+        let quoted = |path: &Path| format!("{path:?}");
+        let stand_ins = root().join("tests/kernel");
+        let mut settings = Vec::new();
+        for package in ["wdk-sys", "wdk-build"] {
+            settings.push(format!("patch.crates-io.{package}.path={}", quoted(&stand_ins.join(package))));
+        }
+        let flags = [
+            "-Clinker-flavor=lld-link",
+            "-Ctarget-feature=+crt-static",
+            "-Clink-arg=/MAP",
+            // The image names its symbols' file, and not where it was built.
+            "-Clink-arg=/PDBALTPATH:%_PDB%",
+        ];
+        settings.push(format!("target.{TARGET}.linker={LINKER:?}"));
+        settings.push(format!("target.{TARGET}.rustflags={flags:?}"));
+        // Not optimised, it needs functions that no kernel has.
+        settings.push("profile.dev.package.compiler_builtins.opt-level=2".to_owned());
+        settings.push(format!("resolver.lockfile-path={}", quoted(&self.lock()?.join("Cargo.lock"))));
+        Ok(settings)
+    }
+}
