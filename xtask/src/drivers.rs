@@ -79,6 +79,40 @@ impl Driver {
         Ok(image)
     }
 
+    /// An error unless the driver is formatted, and lints have nothing to say. It is checked for this machine, because the
+    /// toolchain that has clippy has no standard library for Windows.
+    pub fn lint(&self) -> Result<()> {
+        let format = Command::new("cargo")
+            .args(["fmt", "--check"])
+            .arg("--manifest-path")
+            .arg(self.manifest())
+            .status()?;
+        if !format.success() {
+            bail!("{} is not formatted", self.name);
+        }
+        let mut clippy = Command::new("cargo");
+        clippy
+            .current_dir(root())
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("LIBCLANG_PATH", LIBCLANG)
+            .args(["clippy", "--quiet", "-Zlockfile-path"])
+            .arg("--manifest-path")
+            .arg(self.manifest())
+            .arg("--target-dir")
+            .arg(workshop().join("lint"));
+        for setting in self.patches()? {
+            clippy.args(["--config", &setting]);
+        }
+        if !clippy.args(["--", "-D", "warnings"]).status()?.success() {
+            bail!("{} has lints", self.name);
+        }
+        Ok(())
+    }
+
+    fn manifest(&self) -> PathBuf {
+        self.directory.join("Cargo.toml")
+    }
+
     fn cargo(&self, profile: Profile, features: &str, target: &Path) -> Result<Command> {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo
@@ -96,7 +130,7 @@ impl Driver {
             .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"])
             .args(["--features", features])
             .arg("--manifest-path")
-            .arg(self.directory.join("Cargo.toml"))
+            .arg(self.manifest())
             .arg("--target-dir")
             .arg(target);
         if self.lock()?.starts_with(root().join("tests")) {
@@ -121,13 +155,16 @@ impl Driver {
         Ok(made)
     }
 
+    /// What makes a build take the stand-ins.
+    fn patches(&self) -> Result<Vec<String>> {
+        let stand_in = |package: &str| quoted(&root().join("tests/kernel").join(package));
+        let patch = |package| format!("patch.crates-io.{package}.path={}", stand_in(package));
+        let lock = quoted(&self.lock()?.join("Cargo.lock"));
+        Ok(vec![patch("wdk-sys"), patch("wdk-build"), format!("resolver.lockfile-path={lock}")])
+    }
+
     fn settings(&self) -> Result<Vec<String>> {
-        let quoted = |path: &Path| format!("{path:?}");
-        let stand_ins = root().join("tests/kernel");
-        let mut settings = Vec::new();
-        for package in ["wdk-sys", "wdk-build"] {
-            settings.push(format!("patch.crates-io.{package}.path={}", quoted(&stand_ins.join(package))));
-        }
+        let mut settings = self.patches()?;
         let flags = [
             "-Clinker-flavor=lld-link",
             "-Ctarget-feature=+crt-static",
@@ -139,7 +176,11 @@ impl Driver {
         settings.push(format!("target.{TARGET}.rustflags={flags:?}"));
         // Not optimised, it needs functions that no kernel has.
         settings.push("profile.dev.package.compiler_builtins.opt-level=2".to_owned());
-        settings.push(format!("resolver.lockfile-path={}", quoted(&self.lock()?.join("Cargo.lock"))));
         Ok(settings)
     }
+}
+
+/// As a string of TOML.
+fn quoted(path: &Path) -> String {
+    format!("{path:?}")
 }

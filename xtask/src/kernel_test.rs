@@ -11,6 +11,8 @@ use crate::log::Log;
 use crate::wine::Wine;
 use crate::{requirements, root, workshop};
 
+const DRIVERS: [&str; 3] = ["examples/filemon-sys", "examples/pool-leak-sys", "tests/kernel/exercise"];
+
 /// As much as a frame of memtrack's may take: a kernel stack is 24 KB on x64, and a DPC runs on somebody else's.
 const MOST_FRAME_BYTES: u32 = 1024;
 /// As much as memtrack may add to an optimised driver.
@@ -77,6 +79,12 @@ pub fn run() -> Result<()> {
     if failures.is_empty() { Ok(()) } else { bail!("{} failed: {}", failures.len(), failures.join("; ")) }
 }
 
+/// The drivers' sources, as the workspace's own are checked.
+pub fn lint() -> Result<()> {
+    requirements::check()?;
+    DRIVERS.iter().try_for_each(|driver| Driver::at(&root().join(driver))?.lint())
+}
+
 /// The drivers, built in the ways that the checks need.
 struct Drivers {
     filemon_dev: PathBuf,
@@ -92,10 +100,10 @@ struct Drivers {
 
 impl Drivers {
     fn build() -> Result<Self> {
-        let filemon = Driver::at(&root().join("examples/filemon-sys"))?;
-        let pool_leak = Driver::at(&root().join("examples/pool-leak-sys"))?;
-        let plain = Driver::at(&plain(&root().join("examples/pool-leak-sys"))?)?;
-        let exercise = Driver::at(&root().join("tests/kernel/exercise"))?;
+        let [filemon, pool_leak, exercise] = DRIVERS.map(|driver| root().join(driver));
+        let plain = Driver::at(&plain(&pool_leak)?)?;
+        let (filemon, pool_leak, exercise) =
+            (Driver::at(&filemon)?, Driver::at(&pool_leak)?, Driver::at(&exercise)?);
         let build = |driver: &Driver, profile: Profile, features: &str, kept: &str| {
             println!("building {kept}");
             driver.build(profile, features, kept)

@@ -21,13 +21,15 @@ use wine::Wine;
 const USAGE: &str = "\
 usage: cargo xtask kernel-test
        cargo xtask load [--release] [--features LIST] [--command COMMAND]... DIRECTORY [NAME=NUMBER]...
+       cargo xtask lint
        cargo xtask missing
 
 kernel-test  builds the drivers of examples/ and tests/kernel/, loads and unloads them in Wine, and checks what they
              print, and their images.
 load         builds the driver package in DIRECTORY, loads it with these values in its service's registry key, runs the
              commands, unloads it, and prints what it said.
-missing      prints the packages that both need and that are not installed.";
+lint         checks the format of these drivers, and runs clippy on them.
+missing      prints the packages that all this needs and that are not installed.";
 
 fn main() -> ExitCode {
     match run() {
@@ -46,6 +48,7 @@ fn run() -> Result<()> {
             None => kernel_test::run(),
             Some(other) => Err(other.unexpected().into()),
         },
+        Some(Arg::Value(task)) if task == "lint" => kernel_test::lint(),
         Some(Arg::Value(task)) if task == "missing" => {
             println!("{}", requirements::missing().join(" "));
             Ok(())
