@@ -11,7 +11,7 @@ use crate::{root, workshop};
 
 const TARGET: &str = "x86_64-pc-windows-msvc";
 /// A compiler whose standard library's sources are installed beside it.
-const RUSTC: &str = "/usr/bin/rustc";
+pub const RUSTC: &str = "/usr/bin/rustc";
 const LINKER: &str = "/usr/bin/lld-link-19";
 const LIBCLANG: &str = "/usr/lib/llvm-19/lib";
 

@@ -7,6 +7,7 @@ mod image;
 mod kernel_test;
 mod log;
 mod requirements;
+mod windows_test;
 mod wine;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use wine::Wine;
 const USAGE: &str = "\
 usage: cargo xtask kernel-test
        cargo xtask load [--release] [--features LIST] [--command COMMAND]... DIRECTORY [NAME=NUMBER]...
+       cargo xtask windows-test
        cargo xtask lint
        cargo xtask missing
 
@@ -28,6 +30,7 @@ kernel-test  builds the drivers of examples/ and tests/kernel/, loads and unload
              print, and their images.
 load         builds the driver package in DIRECTORY, loads it with these values in its service's registry key, runs the
              commands, unloads it, and prints what it said.
+windows-test builds tests of the simulated kernel for Windows, and runs them in Wine.
 lint         checks the format of these drivers, and runs clippy on them.
 missing      prints the packages that all this needs and that are not installed.";
 
@@ -48,6 +51,7 @@ fn run() -> Result<()> {
             None => kernel_test::run(),
             Some(other) => Err(other.unexpected().into()),
         },
+        Some(Arg::Value(task)) if task == "windows-test" => windows_test::run(),
         Some(Arg::Value(task)) if task == "lint" => kernel_test::lint(),
         Some(Arg::Value(task)) if task == "missing" => {
             println!("{}", requirements::missing().join(" "));

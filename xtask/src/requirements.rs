@@ -5,13 +5,14 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 /// Debian's packages, and a file that each brings.
-const PACKAGES: [(&str, &str); 7] = [
+const PACKAGES: [(&str, &str); 8] = [
     ("rustc-web", "/usr/bin/rustc"),
     ("rust-web-src", "/usr/lib/rustlib/src/rust/library/core/Cargo.toml"),
     ("lld-19", "/usr/bin/lld-link-19"),
     ("llvm-19", "/usr/bin/llvm-dlltool-19"),
     ("libclang1-19", "/usr/lib/llvm-19/lib/libclang-19.so.1"),
     ("mingw-w64-x86-64-dev", "/usr/share/mingw-w64/include/ddk/wdm.h"),
+    ("gcc-mingw-w64-x86-64", "/usr/bin/x86_64-w64-mingw32-gcc"),
     ("wine64", "/usr/lib/wine/wine64"),
 ];
 

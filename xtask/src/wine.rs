@@ -17,6 +17,7 @@ const SERVER: &str = "/usr/lib/wine/wineserver64";
 const SET_UP: u32 = 180;
 const LOAD: u32 = 120;
 const END: u32 = 60;
+const PROGRAM: u32 = 300;
 
 /// What Wine writes down: debug output, faults, bugchecks, missing imports.
 const SAYS: &str = "-all,+pid,warn+debugstr,warn+module,err+ntoskrnl,err+module,err+seh";
@@ -70,6 +71,13 @@ impl Wine {
         commands: &[&str],
     ) -> Result<Log> {
         self.run(TRACES, image, name, values, commands)
+    }
+
+    /// Runs a program, and returns what it printed.
+    pub fn program(&self, program: &Path) -> Result<String> {
+        let output = self.command(WINE, PROGRAM).arg(program).output().context("Wine")?;
+        self.wait()?;
+        Ok(String::from_utf8_lossy(&output.stdout).replace('\r', ""))
     }
 
     fn run(
