@@ -1,6 +1,7 @@
 //! Driver packages, built for Windows on Linux: against the stand-ins for wdk-sys and wdk-build in tests/kernel, with the
 //! standard library's own sources, by lld.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,13 +30,6 @@ impl Profile {
             Self::Release => "release",
         }
     }
-
-    fn directory(self) -> &'static str {
-        match self {
-            Self::Dev => "debug",
-            Self::Release => "release",
-        }
-    }
 }
 
 /// A package that makes a driver.
@@ -47,10 +41,16 @@ pub struct Driver {
 impl Driver {
     /// The package in this directory.
     pub fn at(directory: &Path) -> Result<Self> {
+        let directory = if directory.ends_with("Cargo.toml") {
+            directory.parent().unwrap_or(directory)
+        } else {
+            directory
+        };
         let manifest = directory.join("Cargo.toml");
-        let text = fs::read_to_string(&manifest).with_context(|| format!("{}", manifest.display()))?;
+        let text = fs::read_to_string(&manifest)
+            .with_context(|| format!("{}: not the directory of a driver's package", directory.display()))?;
         let name = text.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
-        let name = name.with_context(|| format!("{}: no name", manifest.display()))?;
+        let name = name.with_context(|| format!("{}: a package with a name = \"…\"", manifest.display()))?;
         Ok(Self { directory: directory.canonicalize()?, name: name.to_owned() })
     }
 
@@ -63,20 +63,41 @@ impl Driver {
     pub fn build(&self, profile: Profile, features: &str, kept: &str) -> Result<PathBuf> {
         let target = workshop().join("target");
         let output = self.cargo(profile, features, &target)?.output().context("cargo")?;
+        let said = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("{} does not build:\n{}", self.name, said.trim_end());
+            bail!("{} does not build:\n{}", self.name, build_errors(&said));
         }
-        let file = format!("{}.dll", self.name.replace('-', "_"));
-        let made = target.join(TARGET).join(profile.directory()).join("deps").join(&file);
+        eprint!("{said}");
+        let made = self.made(&String::from_utf8_lossy(&output.stdout)).with_context(|| {
+            format!(
+                "{} makes no driver: its [lib] has no crate-type = [\"cdylib\"]",
+                self.manifest().display()
+            )
+        })?;
         let image = workshop().join("images").join(format!("{kept}.sys"));
         fs::create_dir_all(workshop().join("images"))?;
-        for (made, kept) in
-            [(made.clone(), image.clone()), (made.with_extension("map"), image.with_extension("map"))]
-        {
-            fs::copy(&made, kept).with_context(|| format!("the build made no {}", made.display()))?;
-        }
+        fs::copy(&made, &image)?;
+        // Where the linker put it, which cargo does not know of.
+        let map =
+            made.with_file_name("deps").join(made.file_name().unwrap_or_default()).with_extension("map");
+        fs::copy(&map, image.with_extension("map"))
+            .with_context(|| format!("the build made no {}", map.display()))?;
         Ok(image)
+    }
+
+    /// The image that cargo has made of this package, as its messages say.
+    fn made(&self, messages: &str) -> Option<PathBuf> {
+        let manifest = self.manifest();
+        messages.lines().find_map(|line| {
+            let message: serde_json::Value = serde_json::from_str(line).ok()?;
+            let is_ours = message["manifest_path"].as_str().is_some_and(|path| Path::new(path) == manifest);
+            let files = message["filenames"].as_array().filter(|_| is_ours)?;
+            files
+                .iter()
+                .filter_map(|file| file.as_str())
+                .find(|file| file.ends_with(".dll"))
+                .map(PathBuf::from)
+        })
     }
 
     /// An error unless the driver is formatted, and lints have nothing to say. It is checked for this machine, because the
@@ -126,6 +147,7 @@ impl Driver {
             .env("RUSTC_BOOTSTRAP", "1")
             .env("LIBCLANG_PATH", LIBCLANG)
             .args(["build", "--quiet", "--lib", "--target", TARGET, "--profile", profile.name()])
+            .arg("--message-format=json-render-diagnostics")
             .arg("-Zlockfile-path")
             .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"])
             .args(["--features", features])
@@ -178,6 +200,22 @@ impl Driver {
         settings.push("profile.dev.package.compiler_builtins.opt-level=2".to_owned());
         Ok(settings)
     }
+}
+
+/// What a compiler said, as far as anybody reads it.
+fn build_errors(said: &str) -> String {
+    const LINES: usize = 60;
+    let lines: Vec<&str> = said.trim_end().lines().collect();
+    let mut errors = lines[..lines.len().min(LINES)].join("\n");
+    if lines.len() > LINES {
+        let _ = write!(errors, "\n… and {} lines more", lines.len() - LINES);
+    }
+    if said.contains("can't find crate for `std`") {
+        errors.push_str(
+            "\n\nNo driver has std. Is memtrack's feature `sim` on? It is for tests; a driver takes `wdk`.",
+        );
+    }
+    errors
 }
 
 /// As a string of TOML.

@@ -10,6 +10,8 @@ use regex::Regex;
 /// What the batch file echoes, with an error level behind it.
 pub const STARTED: &str = "xtask: started";
 pub const STOPPED: &str = "xtask: stopped";
+/// What it echoes when the commands are over.
+pub const RAN: &str = "xtask: ran";
 
 /// Lines of the log that a failure shows.
 const TAIL: usize = 20;
@@ -42,9 +44,15 @@ impl Log {
         Self { console: text(console), debug: text(debug) }
     }
 
-    /// What commands printed.
+    /// All that the batch file printed.
     pub fn console(&self) -> &str {
         &self.console
+    }
+
+    /// The lines that commands printed.
+    pub fn commands(&self) -> impl Iterator<Item = &str> {
+        let lines = self.console.lines().skip_while(|line| !line.starts_with(STARTED)).skip(1);
+        lines.take_while(|line| !line.starts_with(RAN))
     }
 
     /// What Wine and the driver said.
@@ -72,6 +80,11 @@ impl Log {
         for (step, word) in [("loaded", STARTED), ("unloaded", STOPPED)] {
             match self.error_level(word) {
                 Some("0") => {}
+                Some(_)
+                    if self.debug.contains("request timeout") || self.console.contains("request timeout") =>
+                {
+                    bail!("the driver was not {step}: it did not come back in time\n{}", self.tail())
+                }
                 Some(level) => bail!("the driver was not {step}: error level {level}\n{}", self.tail()),
                 None => bail!("the driver was not {step} in time\n{}", self.tail()),
             }
@@ -135,7 +148,9 @@ impl Log {
     pub fn tail(&self) -> String {
         let mut tail = String::from("The log ends:");
         for text in [&self.console, &self.debug] {
-            let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+            // What Wine's kernel lacks stands in every log. A driver that calls it is stopped, and that says which.
+            let is_telling = |line: &&str| !line.trim().is_empty() && !line.contains("No implementation for");
+            let lines: Vec<&str> = text.lines().filter(is_telling).collect();
             for line in &lines[lines.len().saturating_sub(TAIL)..] {
                 let _ = write!(tail, "\n    {line}");
             }

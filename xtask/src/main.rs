@@ -29,7 +29,7 @@ usage: cargo xtask kernel-test
 kernel-test  builds the drivers of examples/ and tests/kernel/, loads and unloads them in Wine, and checks what they
              print, and their images.
 load         builds the driver package in DIRECTORY, loads it with these values in its service's registry key, runs the
-             commands, unloads it, and prints what it said.
+             commands, unloads it, and prints what it said, and behind > what they did.
 windows-test builds tests of the simulated kernel for Windows, and runs them in Wine.
 lint         checks the format of these drivers, and runs clippy on them.
 missing      prints the packages that all this needs and that are not installed.";
@@ -81,18 +81,27 @@ fn load(arguments: &mut lexopt::Parser) -> Result<()> {
             Arg::Long("command") => commands.push(arguments.value()?.string()?),
             Arg::Value(path) if directory.is_none() => directory = Some(PathBuf::from(path)),
             Arg::Value(value) => values.push(registry_value(&value.string()?)?),
-            other => return Err(other.unexpected().into()),
+            Arg::Short('h') | Arg::Long("help") => {
+                println!("{USAGE}");
+                return Ok(());
+            }
+            other => bail!("{}\n{USAGE}", other.unexpected()),
         }
     }
     let directory = directory.with_context(|| format!("which driver?\n{USAGE}"))?;
     requirements::check()?;
     let driver = Driver::at(&directory)?;
+    eprintln!("xtask: builds {}", driver.name());
     let image = driver.build(profile, &features, driver.name())?;
     let values: Vec<_> = values.iter().map(|(name, number)| (name.as_str(), *number)).collect();
     let commands: Vec<_> = commands.iter().map(String::as_str).collect();
+    eprintln!("xtask: loads {} {values:?}", driver.name());
     let log = Wine::start()?.load(&image, driver.name(), &values, &commands)?;
     for line in log.printed() {
         println!("{line}");
+    }
+    for line in log.commands() {
+        println!("> {line}");
     }
     log.is_clean()
 }
@@ -101,7 +110,11 @@ fn load(arguments: &mut lexopt::Parser) -> Result<()> {
 fn registry_value(text: &str) -> Result<(String, u32)> {
     let (name, number) =
         text.split_once('=').with_context(|| format!("{text}: a registry value is NAME=NUMBER"))?;
-    let number = number.parse().with_context(|| format!("{text}: a registry value is NAME=NUMBER"))?;
+    let number = match number.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => number.parse(),
+    };
+    let number = number.with_context(|| format!("{text}: a registry value is NAME=NUMBER"))?;
     if name.is_empty() || !name.chars().all(|character| character.is_ascii_alphanumeric()) {
         bail!("{text}: the name of a registry value has letters and digits here");
     }

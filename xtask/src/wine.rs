@@ -152,6 +152,7 @@ fn batch(name: &str, values: &[(&str, u32)], commands: &[&str]) -> String {
     for command in commands {
         let _ = write!(lines, "{command}\r\n");
     }
+    let _ = write!(lines, "echo {}\r\n", log::RAN);
     let _ =
         write!(lines, "net stop {name}\r\necho {} %ERRORLEVEL%\r\nsc delete {name} >nul\r\n", log::STOPPED);
     lines

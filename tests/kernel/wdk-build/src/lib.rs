@@ -21,7 +21,6 @@ const LINKER_ARGUMENTS: [&str; 9] = [
 ];
 
 /// Why a driver cannot be built.
-#[derive(Debug)]
 pub enum ConfigError {
     /// Cargo did not say where the package is.
     NoManifestDirectory(VarError),
@@ -52,6 +51,13 @@ impl fmt::Display for ConfigError {
                 path.display()
             ),
         }
+    }
+}
+
+/// A build script that returns an error shows this.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
