@@ -174,16 +174,15 @@ fn leak(wine: &Wine, image: &Path) -> Result<()> {
             "report of Filemon (format 2)",
         ],
     )?;
-    says(
-        &log,
-        &[
-            "leaks of Filemon (format 2)",
-            &format!("leak 1 block {bytes} bytes  src/lib.rs:{place}  ExAllocatePool2 'Fnam' Paged"),
-            &format!(
-                "leaked 1 block {bytes} bytes at 1 of 2 sites; NonPaged 0 blocks 0 bytes; Paged 1 block {bytes} bytes"
-            ),
-        ],
-    )?;
+    let said = [
+        "leaks of Filemon (format 2)",
+        &format!("leak 1 block {bytes} bytes  src/lib.rs:{place}  ExAllocatePool2 'Fnam' Paged"),
+        &format!(
+            "leaked 1 block {bytes} bytes at 1 of 2 sites; NonPaged 0 blocks 0 bytes; Paged 1 block {bytes} bytes"
+        ),
+    ];
+    says(&log, &said)?;
+    shown("docs/windows.md", &said)?;
     let list = Source::read("examples/filemon/log.rs")?.place("pub fn open", "ExInitialize", 0)?;
     let list = format!("src/../../filemon/log.rs:{list}  ExInitializeNPagedLookasideList 'Flog' NonPaged  ");
     let line = log.memtrack().into_iter().find(|line| line.contains(&list)).context("no line of the list")?;
@@ -246,6 +245,15 @@ fn memory(wine: &Wine, drivers: &Drivers) -> Result<()> {
     Ok(())
 }
 
+/// An error unless a page shows these lines of memtrack's.
+fn shown(page: &str, lines: &[&str]) -> Result<()> {
+    let text = fs::read_to_string(root().join(page))?;
+    for line in lines {
+        ensure!(text.contains(line), "{page} shows another line than\n{line}");
+    }
+    Ok(())
+}
+
 fn pool_leak(wine: &Wine, image: &Path) -> Result<()> {
     let log = wine.load(image, "pool-leak", &[], &[])?;
     sound(&log)?;
@@ -253,8 +261,7 @@ fn pool_leak(wine: &Wine, image: &Path) -> Result<()> {
         Source::read("examples/pool-leak-sys/src/lib.rs")?.place("fn add_device", "ExAllocatePool2", 0)?;
     let leak = format!("leak 1 block 64 bytes  src/lib.rs:{place}  ExAllocatePool2 'Leak' NonPaged");
     says(&log, &["leaks of pool-leak (format 2)", &leak])?;
-    let page = fs::read_to_string(root().join("docs/pool-leak.md"))?;
-    ensure!(page.contains(&leak), "docs/pool-leak.md shows another line than\n{leak}");
+    shown("docs/pool-leak.md", &[&leak])?;
     Ok(())
 }
 

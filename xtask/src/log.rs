@@ -7,7 +7,9 @@ use std::sync::LazyLock;
 use anyhow::{Result, bail};
 use regex::Regex;
 
-/// What the batch file echoes, with an error level behind it.
+/// What the batch file echoes first.
+pub const BEGUN: &str = "xtask: begun";
+/// What it echoes, with an error level behind it.
 pub const STARTED: &str = "xtask: started";
 pub const STOPPED: &str = "xtask: stopped";
 /// What it echoes when the commands are over.
@@ -49,6 +51,11 @@ impl Log {
         &self.console
     }
 
+    /// Whether the batch file was run.
+    pub fn has_begun(&self) -> bool {
+        self.console.contains(BEGUN)
+    }
+
     /// The lines that commands printed.
     pub fn commands(&self) -> impl Iterator<Item = &str> {
         let lines = self.console.lines().skip_while(|line| !line.starts_with(STARTED)).skip(1);
@@ -76,6 +83,9 @@ impl Log {
         let trouble = ["Unhandled", "Unimplemented function", "KeBugCheckEx", "stack overflow"];
         if let Some(line) = self.debug.lines().find(|line| trouble.iter().any(|word| line.contains(word))) {
             bail!("the driver was stopped: {line}\n{}", self.tail());
+        }
+        if !self.has_begun() {
+            bail!("Wine did not begin to load the driver\n{}", self.tail());
         }
         for (step, word) in [("loaded", STARTED), ("unloaded", STOPPED)] {
             match self.error_level(word) {

@@ -1,7 +1,7 @@
 //! Wine, whose winedevice loads drivers against its own ntoskrnl.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -32,13 +32,21 @@ pub struct Wine {
     end: u32,
     /// Whether another one looks after the end.
     is_borrowed: bool,
+    /// Held for as long as this Windows is.
+    _lock: Option<File>,
 }
 
 impl Wine {
     /// Makes one, with nothing of an earlier run in it.
     pub fn start() -> Result<Self> {
         let prefix = workshop().join("wine");
-        let wine = Self { prefix, load: LOAD, end: END, is_borrowed: false };
+        fs::create_dir_all(workshop())?;
+        let lock = File::create(workshop().join("wine.lock"))?;
+        if lock.try_lock().is_err() {
+            eprintln!("xtask: waits for another one that has Wine");
+            lock.lock()?;
+        }
+        let wine = Self { prefix, load: LOAD, end: END, is_borrowed: false, _lock: Some(lock) };
         if wine.prefix.exists() {
             wine.command(SERVER, END).arg("-k").status()?;
             fs::remove_dir_all(&wine.prefix)?;
@@ -54,7 +62,7 @@ impl Wine {
 
     /// The same Windows, with less patience.
     pub fn bounded(&self, seconds: u32) -> Self {
-        Self { prefix: self.prefix.clone(), load: seconds, end: seconds, is_borrowed: true }
+        Self { prefix: self.prefix.clone(), load: seconds, end: seconds, is_borrowed: true, _lock: None }
     }
 
     /// Loads a driver, with these values in its service's registry key, runs commands, and unloads it.
@@ -92,14 +100,16 @@ impl Wine {
         fs::copy(image, system.join("windows/system32/drivers").join(format!("{name}.sys")))
             .with_context(|| format!("{}", image.display()))?;
         fs::write(system.join("load.bat"), batch(name, values, commands))?;
-        let output = self
-            .command(WINE, self.load)
-            .env("WINEDEBUG", says)
-            .args(["cmd", "/c", "C:\\load.bat"])
-            .output()
-            .context("Wine")?;
-        self.wait()?;
-        Ok(Log::of(&output.stdout, &output.stderr))
+        let begin = || -> Result<Log> {
+            let mut wine = self.command(WINE, self.load);
+            let output =
+                wine.env("WINEDEBUG", says).args(["cmd", "/c", "C:\\load.bat"]).output().context("Wine")?;
+            self.wait()?;
+            Ok(Log::of(&output.stdout, &output.stderr))
+        };
+        let log = begin()?;
+        // Now and then Wine does not even start the batch file.
+        if log.has_begun() { Ok(log) } else { begin() }
     }
 
     /// A command in this Windows, which ends after so many seconds at the latest.
@@ -141,9 +151,11 @@ fn batch(name: &str, values: &[(&str, u32)], commands: &[&str]) -> String {
     let debugger = "HKLM\\Software\\Microsoft\\Windows NT\\CurrentVersion\\AeDebug";
     let mut lines = format!(
         "@echo off\r\n\
+         echo {}\r\n\
          reg add \"{debugger}\" /v Debugger /t REG_SZ /d \"\" /f >nul\r\n\
          reg add HKLM\\System\\CurrentControlSet\\Control /v ServicesPipeTimeout /t REG_DWORD /d 60000 /f >nul\r\n\
-         sc create {name} type= kernel start= demand binPath= C:\\windows\\system32\\drivers\\{name}.sys >nul\r\n"
+         sc create {name} type= kernel start= demand binPath= C:\\windows\\system32\\drivers\\{name}.sys >nul\r\n",
+        log::BEGUN
     );
     for (value, number) in values {
         let _ = write!(lines, "reg add {key} /v {value} /t REG_DWORD /d {number} /f >nul\r\n");

@@ -56,22 +56,30 @@ pub mod filemon {
         configure(chosen("Policy"));
 
         log::open();
-        let status = device::create(driver);
+        let status = open(driver);
         if !NT_SUCCESS(status) {
             log::close();
-            return status;
-        }
-        // SAFETY: the routine stays until `driver_unload` has taken it back.
-        let status = unsafe { PsSetLoadImageNotifyRoutine(Some(image_loaded)) };
-        if !NT_SUCCESS(status) {
-            device::delete(driver);
-            log::close();
+            // Nobody unloads a driver that was not loaded.
+            memtrack::finish("Filemon");
             return status;
         }
         driver.DriverUnload = Some(driver_unload);
         // Only memtrack keeps them from the kernel.
         if cfg!(not(feature = "off")) && chosen("Bugs") != 0 {
             bugs::mistakes::make_all();
+        }
+        status
+    }
+
+    fn open(driver: &mut DRIVER_OBJECT) -> NTSTATUS {
+        let status = device::create(driver);
+        if !NT_SUCCESS(status) {
+            return status;
+        }
+        // SAFETY: the routine stays until `driver_unload` has taken it back.
+        let status = unsafe { PsSetLoadImageNotifyRoutine(Some(image_loaded)) };
+        if !NT_SUCCESS(status) {
+            device::delete(driver);
         }
         status
     }

@@ -25,7 +25,12 @@ pub mod driver {
     #[unsafe(export_name = "DriverEntry")]
     pub unsafe extern "system" fn driver_entry(driver: &mut DRIVER_OBJECT, _: PCUNICODE_STRING) -> NTSTATUS {
         driver.DriverUnload = Some(driver_unload);
-        add_device(driver)
+        let status = add_device(driver);
+        if !NT_SUCCESS(status) {
+            // Nobody unloads a driver that was not loaded.
+            memtrack::finish("pool-leak");
+        }
+        status
     }
 
     fn add_device(driver: &mut DRIVER_OBJECT) -> NTSTATUS {

@@ -118,7 +118,21 @@ pub fn configure_wdk_binary_build() -> Result<(), ConfigError> {
 
 fn require_driver_model() -> Result<(), ConfigError> {
     let directory = env::var("CARGO_MANIFEST_DIR").map_err(ConfigError::NoManifestDirectory)?;
-    let path = PathBuf::from(directory).join("Cargo.toml");
+    let package = PathBuf::from(directory);
+    match driver_model(package.join("Cargo.toml")) {
+        // A workspace may have it for all of its packages.
+        Err(ConfigError::NoDriverModel(path)) => {
+            let manifests = package.ancestors().skip(1).map(|directory| directory.join("Cargo.toml"));
+            let workspace = manifests
+                .filter(|manifest| manifest.exists())
+                .find(|manifest| driver_model(manifest.clone()).is_ok());
+            workspace.map(drop).ok_or(ConfigError::NoDriverModel(path))
+        }
+        model => model,
+    }
+}
+
+fn driver_model(path: PathBuf) -> Result<(), ConfigError> {
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) => return Err(ConfigError::Unreadable(path, error)),
