@@ -7,6 +7,11 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use memtrack_rt::{BUGCHECK, Irql, Platform, Pool, SpinLock, Tenant, Tracker};
 use wdk_sys::{POOL_FLAG_NON_PAGED, POOL_FLAG_UNINITIALIZED, ntddk};
 
+#[cfg(all(windows, not(target_arch = "x86_64")))]
+compile_error!(
+    "memtrack's feature `wdk` knows how x64 lays out lookaside lists and blocks of pool; other processors are not served yet"
+);
+
 pub struct Kernel;
 
 // A `KSPIN_LOCK` is a pointer's size: see `agreement.rs`.
@@ -89,11 +94,6 @@ unsafe fn break_point() {
     // SAFETY: the caller's promise; a debugger that goes on leaves all as it was.
     unsafe {
         core::arch::asm!("int 3", options(nomem, nostack));
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: as above.
-    unsafe {
-        core::arch::asm!("brk #0xF000", options(nomem, nostack));
     }
 }
 

@@ -19,6 +19,8 @@ memtrack::instrument_items! {
 
     const BUFFER_BYTES: usize = 4096;
     const ROOM: usize = BUFFER_BYTES - size_of::<Buffer>();
+    /// Longer lines are cut.
+    const LINE_MOST: usize = 512;
     /// Empty buffers that are kept for the next lines. With memtrack, on or off, the list is of this depth; without, the
     /// kernel would choose one.
     const DEPTH: u16 = 4;
@@ -65,14 +67,18 @@ memtrack::instrument_items! {
 
     /// Writes one line, shortened to what fits.
     pub fn write(operation: &str, name: &str, detail: &str) {
-        let parts = [operation, "\t", name, "\t", detail];
+        // A name may be in paged pool, which is out of reach under a spin lock. The stack is not. What is not written over
+        // is the line's end.
+        let mut line = [b'\n'; LINE_MOST];
+        let text = [operation, "\t", name, "\t", detail].into_iter().flat_map(str::bytes);
+        let mut length = 1;
+        for (place, byte) in line.iter_mut().take(LINE_MOST - 1).zip(text) {
+            *place = byte;
+            length += 1;
+        }
         with_log(|log| {
-            let length = 1 + parts.iter().map(|part| part.len()).sum::<usize>();
-            if !log.make_room(length.min(ROOM)) {
-                return;
-            }
-            for part in parts.iter().copied().chain(["\n"]) {
-                log.append(part.as_bytes());
+            if log.make_room(length) {
+                log.append(line.get(..length).unwrap_or_default());
             }
         });
     }

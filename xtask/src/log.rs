@@ -20,15 +20,19 @@ const TAIL: usize = 20;
 
 /// A line by DbgPrint: process, thread, component, level, text.
 static PRINTED: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^(?:[0-9a-f]+:){2}warn:debugstr:\w+ [0-9a-f]{8}:[0-9a-f]{8}: (.*)$").expect("a regex")
+    Regex::new(r"^(?:[0-9a-f]+:){2}warn:debugstr:\w+ ([0-9a-f]{8}:[0-9a-f]{8}): (.*)$").expect("a regex")
 });
 static NUMBER: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r" #(\d+)\.(\d+)(?:/(\d+))?$").expect("a regex"));
 static ALLOCATED: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^(\w+):\w+:trace:ntoskrnl:ExAllocatePoolWithTag (\d+) pool \d+ -> (\w+)$").expect("a regex")
+    Regex::new(r"^(\w+):\w+:trace:ntoskrnl:ExAllocatePoolWithTag (\d+) pool (\d+) -> (\w+)$")
+        .expect("a regex")
 });
 static FREED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^(\w+):\w+:trace:ntoskrnl:ExFreePoolWithTag (\w+)$").expect("a regex"));
+
+/// `DPFLTR_IHVDRIVER_ID` and `DPFLTR_ERROR_LEVEL` of dpfilter.h; Wine shows a level as a bit.
+const SHOWN: &str = "0000004d:00000001";
 
 /// What a driver's process has allocated and not freed.
 pub type Leftovers = Vec<usize>;
@@ -69,7 +73,7 @@ impl Log {
 
     /// The lines that the driver has printed.
     pub fn printed(&self) -> impl Iterator<Item = &str> {
-        self.debug.lines().filter_map(|line| Some(PRINTED.captures(line)?.get(1)?.as_str()))
+        self.debug.lines().filter_map(|line| Some(PRINTED.captures(line)?.get(2)?.as_str()))
     }
 
     /// memtrack's lines, without their prefix and their numbers.
@@ -102,8 +106,15 @@ impl Log {
         Ok(())
     }
 
-    /// An error unless every record of memtrack's is whole: all of its lines, and no record missing.
+    /// An error unless every record of memtrack's is whole: all of its lines, and no record missing; and unless each line
+    /// is one that Windows shows.
     pub fn is_whole(&self) -> Result<()> {
+        for line in self.debug.lines().filter_map(|line| PRINTED.captures(line)) {
+            let (_, [level, text]) = line.extract();
+            if text.starts_with("memtrack: ") && level != SHOWN {
+                bail!("printed as {level}, which Windows throws away: {text}");
+            }
+        }
         let mut records: BTreeMap<u64, (Vec<u64>, Option<u64>)> = BTreeMap::new();
         for line in self.printed().filter(|line| line.starts_with("memtrack: ")) {
             let Some(numbers) = NUMBER.captures(line) else { bail!("a line without its number: {line}") };
@@ -130,7 +141,8 @@ impl Log {
         let mut processes: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
         let mut order = Vec::new();
         for line in self.debug.lines() {
-            if let Some((_, [process, bytes, block])) = ALLOCATED.captures(line).map(|found| found.extract())
+            if let Some((_, [process, bytes, _, block])) =
+                ALLOCATED.captures(line).map(|found| found.extract())
             {
                 if !order.contains(&process) {
                     order.push(process);
@@ -148,6 +160,15 @@ impl Log {
             sizes
         };
         order.into_iter().map(sizes).collect()
+    }
+
+    /// The sizes of blocks that drivers have taken from paged pool in a traced run, as the stand-in asks Wine for them: with a
+    /// page more. Wine's own are smaller.
+    pub fn paged(&self) -> Vec<usize> {
+        const PAGED_POOL: &str = "1";
+        let allocated = self.debug.lines().filter_map(|line| ALLOCATED.captures(line));
+        let paged = allocated.map(|found| found.extract()).filter(|(_, [_, _, pool, _])| *pool == PAGED_POOL);
+        paged.filter_map(|(_, [_, bytes, _, _])| bytes.parse().ok()).filter(|bytes| *bytes > 4096).collect()
     }
 
     fn error_level(&self, word: &str) -> Option<&str> {

@@ -9,6 +9,7 @@
 
 extern crate wdk_panic;
 
+mod irql;
 mod lists;
 #[path = "../../../../examples/filemon-sys/src/parameters.rs"]
 mod parameters;
@@ -30,6 +31,7 @@ const BREAK_ATTACHED: u32 = 5;
 const BUGCHECK: u32 = 6;
 const FAULT: u32 = 7;
 const HANG: u32 = 8;
+const IRQL: u32 = 9;
 
 static SCENARIO: AtomicU32 = AtomicU32::new(0);
 
@@ -56,6 +58,7 @@ pub unsafe extern "system" fn driver_entry(
     match scenario {
         THREADS => threads::start(),
         LISTS => lists::keep_their_depth(),
+        IRQL => irql::stays(),
         PARTLY => partly::annotated::run(),
         BREAK => mistake::under(Policy::Break),
         BREAK_ATTACHED => {

@@ -7,12 +7,17 @@
 
 use core::ptr::null_mut;
 
+use crate::ntddk::KeBugCheckEx;
 use crate::{
     _POOL_TYPE, PCPOOL_EXTENDED_PARAMETER, POOL_FLAG_PAGED, POOL_FLAG_UNINITIALIZED, POOL_FLAGS, POOL_TYPE,
     PVOID, SIZE_T, ULONG,
 };
 
 const PAGE_BYTES: usize = 4096;
+
+/// The bugcheck of a bad free, and its first parameter for a block of another tag.
+const BAD_POOL_CALLER: ULONG = 0xC2;
+const WRONG_TAG: u64 = 0xA;
 
 /// Before each block.
 #[repr(C)]
@@ -104,13 +109,19 @@ unsafe extern "C" fn ExFreePool(block: PVOID) {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn ExFreePoolWithTag(block: PVOID, _: ULONG) {
+unsafe extern "C" fn ExFreePoolWithTag(block: PVOID, tag: ULONG) {
     // SAFETY: the caller's promise.
-    unsafe { ExFreePool(block) };
+    unsafe {
+        let allocated = (*block.cast::<Head>().sub(1)).tag;
+        if tag != 0 && tag != allocated {
+            KeBugCheckEx(BAD_POOL_CALLER, WRONG_TAG, block.addr() as u64, allocated.into(), tag.into());
+        }
+        ExFreePool(block);
+    }
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn ExFreePool2(block: PVOID, _: ULONG, _: PCPOOL_EXTENDED_PARAMETER, _: ULONG) {
+unsafe extern "C" fn ExFreePool2(block: PVOID, tag: ULONG, _: PCPOOL_EXTENDED_PARAMETER, _: ULONG) {
     // SAFETY: the caller's promise.
-    unsafe { ExFreePool(block) };
+    unsafe { ExFreePoolWithTag(block, tag) };
 }
