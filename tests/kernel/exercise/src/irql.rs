@@ -16,7 +16,7 @@ pub fn stays() {
         let allocated = level();
         ExFreePool(block);
         let freed = level();
-        memtrack::stats();
+        let _ = memtrack::stats();
         memtrack::check();
         let asked = level();
         KeReleaseSpinLock(&raw mut lock, before);
