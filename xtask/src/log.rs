@@ -85,7 +85,9 @@ impl Log {
     /// An error unless the driver was loaded and unloaded, and nothing went wrong in between.
     pub fn is_clean(&self) -> Result<()> {
         let trouble = ["Unhandled", "Unimplemented function", "KeBugCheckEx", "stack overflow"];
-        if let Some(line) = self.debug.lines().find(|line| trouble.iter().any(|word| line.contains(word))) {
+        let is_trouble =
+            |line: &&str| trouble.iter().any(|word| line.contains(word)) && !PRINTED.is_match(line);
+        if let Some(line) = self.debug.lines().find(is_trouble) {
             bail!("the driver was stopped: {line}\n{}", self.tail());
         }
         if !self.has_begun() {

@@ -24,6 +24,12 @@ const SAYS: &str = "-all,+pid,warn+debugstr,warn+module,err+ntoskrnl,err+module,
 /// And each pool call.
 const TRACES: &str = "-all,+pid,warn+debugstr,warn+module,trace+ntoskrnl,err+module,err+seh";
 
+/// No debugger's window for a driver that faults; and milliseconds that a driver has for its DriverEntry.
+const SETTINGS: [[&str; 4]; 2] = [
+    ["HKLM\\Software\\Microsoft\\Windows NT\\CurrentVersion\\AeDebug", "Debugger", "REG_SZ", ""],
+    ["HKLM\\System\\CurrentControlSet\\Control", "ServicesPipeTimeout", "REG_DWORD", "60000"],
+];
+
 /// A Windows that boots for one test run, and is gone after it.
 pub struct Wine {
     prefix: PathBuf,
@@ -55,6 +61,14 @@ impl Wine {
         let status = wine.command(WINE, SET_UP).args(["wineboot", "-i"]).stderr(Stdio::null()).status()?;
         if !status.success() {
             bail!("Wine does not start: wineboot ended with {status}");
+        }
+        wine.wait()?;
+        // Services read it when they start, which they do anew from here on.
+        for [key, value, kind, data] in SETTINGS {
+            let mut reg = wine.command(WINE, SET_UP);
+            reg.args(["reg", "add", key, "/v", value, "/t", kind, "/d", data, "/f"])
+                .stdout(Stdio::null())
+                .status()?;
         }
         wine.wait()?;
         Ok(wine)
@@ -148,12 +162,9 @@ impl Drop for Wine {
 /// All in one batch file, because each start of Wine costs a second.
 fn batch(name: &str, values: &[(&str, u32)], commands: &[&str]) -> String {
     let key = format!("HKLM\\System\\CurrentControlSet\\Services\\{name}");
-    let debugger = "HKLM\\Software\\Microsoft\\Windows NT\\CurrentVersion\\AeDebug";
     let mut lines = format!(
         "@echo off\r\n\
          echo {}\r\n\
-         reg add \"{debugger}\" /v Debugger /t REG_SZ /d \"\" /f >nul\r\n\
-         reg add HKLM\\System\\CurrentControlSet\\Control /v ServicesPipeTimeout /t REG_DWORD /d 60000 /f >nul\r\n\
          sc create {name} type= kernel start= demand binPath= C:\\windows\\system32\\drivers\\{name}.sys >nul\r\n",
         log::BEGUN
     );
