@@ -6,8 +6,8 @@ use core::ffi::{c_char, c_void};
 use wdk_sys::{
     KIRQL, KSPIN_LOCK, PALLOCATE_FUNCTION, PALLOCATE_FUNCTION_EX, PCPOOL_EXTENDED_PARAMETER, PFREE_FUNCTION,
     PFREE_FUNCTION_EX, PLOOKASIDE_LIST_EX, PNPAGED_LOOKASIDE_LIST, POOL_FLAG_NON_PAGED, POOL_FLAG_PAGED,
-    POOL_FLAG_UNINITIALIZED, POOL_FLAGS, POOL_TYPE, PPAGED_LOOKASIDE_LIST, PVOID, SIZE_T, ULONG, USHORT,
-    ntddk,
+    POOL_FLAG_UNINITIALIZED, POOL_FLAGS, POOL_TYPE, PPAGED_LOOKASIDE_LIST, PPROCESSOR_NUMBER, PVOID, SIZE_T,
+    ULONG, USHORT, ntddk,
 };
 
 macro_rules! sizes {
@@ -91,6 +91,7 @@ functions! {
     KeAcquireSpinLockRaiseToDpc(lock: *mut KSPIN_LOCK) -> u8;
     KeReleaseSpinLock(lock: *mut KSPIN_LOCK, irql: u8);
     KeGetCurrentIrql() -> u8;
+    KeGetCurrentProcessorNumberEx(number: PPROCESSOR_NUMBER) -> u32;
     KdRefreshDebuggerNotPresent() -> u8;
     MmIsAddressValid(address: *mut c_void) -> u8;
 }

@@ -3,7 +3,7 @@
 extern crate std;
 
 use core::ffi::CStr;
-use core::ptr::{NonNull, without_provenance_mut};
+use core::ptr::{NonNull, null_mut, without_provenance_mut};
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::alloc::{Layout, alloc, dealloc};
 use std::sync::{Mutex, PoisonError};
@@ -78,6 +78,12 @@ unsafe impl Platform for Kernel {
     fn irql(&self) -> Irql {
         // SAFETY: may be called at any time.
         unsafe { ntddk::KeGetCurrentIrql() }
+    }
+
+    #[inline]
+    fn processor(&self) -> usize {
+        // SAFETY: may be called at any time; nothing is written down.
+        unsafe { ntddk::KeGetCurrentProcessorNumberEx(null_mut()) as usize }
     }
 
     fn stamp(&self, block: usize, _: Pool) -> u16 {

@@ -1,7 +1,7 @@
 //! The kernel that the feature `wdk` chooses: Windows's, through wdk-sys.
 
 use core::ffi::CStr;
-use core::ptr::{NonNull, without_provenance};
+use core::ptr::{NonNull, null_mut, without_provenance, without_provenance_mut};
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use memtrack_rt::{BUGCHECK, Irql, Platform, Pool, SpinLock, Tenant, Tracker};
@@ -127,6 +127,12 @@ unsafe impl Platform for Kernel {
         unsafe { ntddk::KeGetCurrentIrql() }
     }
 
+    #[inline]
+    fn processor(&self) -> usize {
+        // SAFETY: may be called at any IRQL; nothing is written down.
+        unsafe { ntddk::KeGetCurrentProcessorNumberEx(null_mut()) as usize }
+    }
+
     fn stamp(&self, block: usize, pool: Pool) -> u16 {
         let is_paged = pool == Pool::Paged;
         if is_paged && self.irql() >= DISPATCH_LEVEL || !has_heads() {
@@ -137,6 +143,16 @@ unsafe impl Platform for Kernel {
             let fingerprint = unsafe { fingerprint(head) };
             fingerprint | if is_paged { PAGED } else { 0 }
         })
+    }
+
+    /// A block of a page or more has no head, and none has one where Driver Verifier gives it a page of its own.
+    fn vouches(&self) -> bool {
+        false
+    }
+
+    fn is_mapped(&self, address: usize) -> bool {
+        // SAFETY: may be asked of any address, at IRQL <= DISPATCH_LEVEL.
+        unsafe { ntddk::MmIsAddressValid(without_provenance_mut(address)) != 0 }
     }
 
     /// A block with another head is another one, and nonpaged pool that is not mapped is nobody's. More the kernel does not

@@ -1,8 +1,7 @@
-//! What the ledger writes down of one block, in eight bytes.
+//! What is known of one block, and how much of it the ledger writes down, in eight bytes.
 
 use crate::guard::{Body, Layout};
 use crate::lists::{ListId, NUMBERS};
-use crate::pool::Pool;
 
 /// Sizes are kept up to 4 TiB.
 const BYTES: u32 = 42;
@@ -15,7 +14,10 @@ const TAGGED: u64 = 1 << 59;
 const SECURE: u64 = 1 << 60;
 const REPORTED: u64 = 1 << 61;
 const PINNED: u64 = 1 << 62;
-const FREED: u64 = 1 << 63;
+
+/// So many bits of a size stand in the ledger. Whatever is larger is of a kind of its own.
+const SMALL: u32 = 28;
+const SMALL_BYTES: u64 = (1 << SMALL) - 1;
 
 /// The largest block that can be written down, in bytes.
 pub(crate) const BYTES_MAX: usize = (1 << BYTES) - 1;
@@ -123,43 +125,82 @@ impl Live {
     }
 }
 
-/// How a block of the ledger stands.
+/// A record in a quarantine. There are more than any machine lives to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// The driver has it.
-    Live(Live),
-    /// It was freed: the quarantine of its pool has the record.
-    Freed(Pool, Ticket),
-}
+pub(crate) struct Ticket(u64);
 
-/// A record in a quarantine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(pub(crate) usize);
+impl Ticket {
+    pub(crate) const FIRST: Self = Self(0);
+    const LAST: u64 = (1 << 41) - 1;
 
-/// A [`Standing`], packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct State(u64);
+    pub(crate) fn next(self) -> Self {
+        Self(self.0.wrapping_add(1) & Self::LAST)
+    }
 
-impl From<Live> for State {
-    fn from(live: Live) -> Self {
-        Self(live.0)
+    /// How many tickets were given since an older one.
+    pub(crate) fn since(self, older: Self) -> usize {
+        (self.0.wrapping_sub(older.0) & Self::LAST) as usize
+    }
+
+    /// Its place in a ring of so many slots, a power of two.
+    pub(crate) fn place(self, capacity: usize) -> usize {
+        self.0 as usize & capacity.wrapping_sub(1)
     }
 }
+
+/// What the ledger has of a block beside its address: the number of its kind, and either the rest of its size, its stamp and
+/// whether it was reported, or its record in the quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State(pub(crate) u64);
+
+/// Where a state has the number of the kind.
+const KIND: u32 = SMALL;
+/// Bits of such a number.
+const KINDS: u32 = 20;
+/// Where it has the stamp.
+const STATE_STAMP: u32 = KIND + KINDS;
+const STATE_REPORTED: u64 = 1 << (STATE_STAMP + STAMP);
+
+/// How many kinds there may be.
+pub(crate) const KINDS_MAX: usize = 1 << KINDS;
 
 impl State {
-    const PAGED: u64 = 1;
-
-    pub(crate) fn freed(pool: Pool, ticket: Ticket) -> Self {
-        let paged = if matches!(pool, Pool::Paged) { Self::PAGED } else { 0 };
-        Self(FREED | ((ticket.0 as u64) << 1 & !FREED) | paged)
+    pub(crate) fn of(live: Live, kind: usize) -> Self {
+        let reported = if live.is_reported() { STATE_REPORTED } else { 0 };
+        let stamp = u64::from(live.stamp()) << STATE_STAMP;
+        Self(live.0 & SMALL_BYTES | (kind as u64) << KIND | stamp | reported)
     }
 
-    pub(crate) fn standing(self) -> Standing {
-        if self.0 & FREED == 0 {
-            return Standing::Live(Live(self.0));
-        }
-        let pool = if self.0 & Self::PAGED == 0 { Pool::NonPaged } else { Pool::Paged };
-        Standing::Freed(pool, Ticket(((self.0 & !FREED) >> 1) as usize))
+    pub(crate) fn freed(ticket: Ticket, kind: usize) -> Self {
+        let high = ticket.0 >> SMALL << STATE_STAMP;
+        Self(ticket.0 & SMALL_BYTES | (kind as u64) << KIND | high)
+    }
+
+    #[inline]
+    pub(crate) fn kind(self) -> usize {
+        (self.0 >> KIND) as usize & (KINDS_MAX - 1)
+    }
+
+    /// The live block, of a kind that has these features.
+    #[inline]
+    pub(crate) fn live(self, features: Features) -> Live {
+        let stamp = (self.0 >> STATE_STAMP) as u16 & STAMP_MAX;
+        Live(features.0 | self.0 & SMALL_BYTES).stamped(stamp).reported(self.0 & STATE_REPORTED != 0)
+    }
+
+    pub(crate) fn ticket(self) -> Ticket {
+        Ticket(self.0 & SMALL_BYTES | (self.0 >> STATE_STAMP) << SMALL)
+    }
+}
+
+/// What blocks of a kind have in common: all of a [`Live`] that does not fit into a [`State`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Features(pub(crate) u64);
+
+impl From<Live> for Features {
+    #[inline]
+    fn from(live: Live) -> Self {
+        Self(live.0 & !(SMALL_BYTES | (STAMP_MAX as u64) << BYTES | REPORTED | PINNED))
     }
 }
 
@@ -175,7 +216,9 @@ mod tests {
             for guard in Guard::ALL {
                 let layout = Layout::of(guard, bytes, Function::ExAllocatePool2, 0x48).unwrap();
                 let live = Live::new(bytes, layout).unwrap().stamped(STAMP_MAX).tagged(true).pinned(true);
-                let Standing::Live(live) = State::from(live).standing() else { panic!("it is live") };
+                let state = State::of(live.reported(true), KINDS_MAX - 1);
+                assert_eq!(state.kind(), KINDS_MAX - 1);
+                assert_eq!(state.live(live.into()), live.reported(true).pinned(false));
                 assert_eq!((live.bytes(), live.stamp()), (bytes, STAMP_MAX));
                 assert_eq!(live.body(0x5000).layout, layout);
                 let marks = (live.is_tagged(), live.is_secure(), live.is_reported(), live.is_pinned());
@@ -186,10 +229,10 @@ mod tests {
             }
         }
         assert_eq!(Live::new(BYTES_MAX + 1, Layout::BARE), None);
-        for pool in [Pool::NonPaged, Pool::Paged] {
-            for ticket in [Ticket(0), Ticket(12345), Ticket(usize::MAX >> 2)] {
-                assert_eq!(State::freed(pool, ticket).standing(), Standing::Freed(pool, ticket));
-            }
+        for ticket in [0, 12345, 1 << 28, Ticket::LAST].map(Ticket) {
+            assert_eq!(State::freed(ticket, 77).ticket(), ticket);
+            assert_eq!(State::freed(ticket, 77).kind(), 77);
+            assert_eq!((ticket.next().since(ticket), ticket.since(ticket)), (1, 0));
         }
     }
 }

@@ -12,18 +12,19 @@ use crate::pool::{Function, PAGE};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Guard {
-    /// Nothing: the kernel is asked for what the driver asked for.
-    None,
     /// 16 to 31 bytes behind the block, from its last byte on. The driver has the kernel's own pointer.
     #[default]
     Tail,
+    /// Nothing: the kernel is asked for what the driver asked for.
+    None,
     /// The tail, and signed bytes in front: 16, or as many as keep the block's page or cache line. The pointer is
     /// not the kernel's: whoever frees such a block must be annotated, and must do so before the books are closed.
     Full,
 }
 
 impl Guard {
-    pub(crate) const ALL: [Self; 3] = [Self::None, Self::Tail, Self::Full];
+    /// By number: what is chosen unless somebody chooses is zero, see [`Tracker`](crate::Tracker).
+    pub(crate) const ALL: [Self; 3] = [Self::Tail, Self::None, Self::Full];
 }
 
 /// At least so many bytes behind a block are signed.
@@ -57,6 +58,17 @@ impl Layout {
     /// The layout that `guard` asks for, of a block of `bytes` bytes that `function` takes from the pool of that
     /// word; `None` where there are not so many numbers.
     pub(crate) fn of(guard: Guard, bytes: usize, function: Function, pool: u64) -> Option<Self> {
+        Self::with_total(guard, bytes, function, pool).map(|(layout, _)| layout)
+    }
+
+    /// The same, and how many bytes the kernel is to be asked for.
+    #[inline]
+    pub(crate) fn with_total(
+        guard: Guard,
+        bytes: usize,
+        function: Function,
+        pool: u64,
+    ) -> Option<(Self, usize)> {
         let layout = match guard {
             Guard::None => Self::BARE,
             Guard::Tail => Self { front: 0, tail: true },
@@ -64,7 +76,7 @@ impl Layout {
                 Self { front: Self::front_for(bytes, function.is_cache_aligned(pool)), tail: true }
             }
         };
-        layout.total(bytes).map(|_| layout)
+        layout.total(bytes).map(|total| (layout, total))
     }
 
     /// A block of a page or more begins on a page, and a shorter one lies in one page: with the guard, too.
@@ -172,8 +184,43 @@ impl Body {
         self.address.wrapping_sub(self.layout.front())
     }
 
+    /// Where the guard behind the block ends. That there is such a number was seen when the layout was chosen.
+    #[inline]
     fn end(&self) -> usize {
-        self.address.wrapping_add(self.layout.signed(self.bytes).unwrap_or(self.bytes))
+        let end = self.address.wrapping_add(self.bytes);
+        if !self.layout.tail {
+            return end;
+        }
+        self.address.wrapping_add((self.bytes.wrapping_add(GRANULE - 1) & !(GRANULE - 1)).wrapping_add(TAIL))
+    }
+
+    /// Addresses in all pages that guards are in.
+    pub(crate) fn edges(&self) -> [usize; 3] {
+        [self.base(), self.address.wrapping_add(self.bytes), self.end().wrapping_sub(1)]
+    }
+
+    /// Whether the guard behind the block is as it was signed.
+    ///
+    /// # Safety
+    ///
+    /// As for [`is_intact`](Self::is_intact).
+    pub(crate) unsafe fn is_tail_signed(&self) -> bool {
+        // SAFETY: the caller's block is there; the range is within it.
+        self.layout.tail && unsafe { is_short_signed(self.address.wrapping_add(self.bytes), self.end()) }
+    }
+
+    /// Whether something of the guard behind the block is left: more than chance leaves.
+    ///
+    /// # Safety
+    ///
+    /// As for [`is_intact`](Self::is_intact).
+    #[cold]
+    pub(crate) unsafe fn is_signed_in_part(&self) -> bool {
+        const MORE_THAN_CHANCE: usize = 4;
+        let tail = self.address.wrapping_add(self.bytes)..self.end();
+        // SAFETY: the caller's block is there; the byte is within it.
+        let is_signed = |address: &usize| unsafe { pointer(*address).read_volatile() } == expected(*address);
+        tail.filter(is_signed).count() >= MORE_THAN_CHANCE
     }
 
     /// Writes the guards.
@@ -182,10 +229,11 @@ impl Body {
     ///
     /// The kernel's block is ours or the caller's alone, and as long as the layout says; it may be touched at this
     /// IRQL.
+    #[inline]
     pub(crate) unsafe fn sign(&self) {
         if self.layout.tail {
             // SAFETY: the tail is within the kernel's block.
-            unsafe { sign(self.address.wrapping_add(self.bytes), self.end()) };
+            unsafe { sign_short(self.address.wrapping_add(self.bytes), self.end()) };
         }
         if self.layout.front() > 0 {
             // SAFETY: so is the front.
@@ -212,7 +260,7 @@ impl Body {
     pub(crate) unsafe fn is_intact(&self) -> bool {
         let tail = self.address.wrapping_add(self.bytes);
         // SAFETY: the caller's block is there; both ranges are within it.
-        (!self.layout.tail || unsafe { is_signed(tail, self.end()) })
+        (!self.layout.tail || unsafe { is_short_signed(tail, self.end()) })
             // SAFETY: as above.
             && (self.layout.front() == 0 || unsafe { is_signed(self.base(), self.address) })
     }
@@ -300,58 +348,97 @@ fn pointer(address: usize) -> *mut u8 {
 
 const WORD: usize = size_of::<u128>();
 
+/// Signs sixteen bytes.
+///
 /// # Safety
 ///
-/// `from..to` is writable memory, of 16 bytes at least.
+/// They are writable memory.
 #[inline]
-unsafe fn sign(from: usize, to: usize) {
-    // SAFETY: the word lies within the range.
-    let sign = |word| unsafe { pointer(word).cast::<u128>().write_unaligned(expected_word(word)) };
-    let last = to.wrapping_sub(WORD);
-    let mut word = from;
-    while word < last {
-        sign(word);
-        word = word.wrapping_add(WORD);
+unsafe fn sign_word(word: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { pointer(word).cast::<u128>().write_unaligned(expected_word(word)) };
+}
+
+/// What is not as it was signed, of sixteen bytes.
+///
+/// # Safety
+///
+/// They are readable memory.
+#[inline]
+unsafe fn wrong_in(word: usize) -> u128 {
+    // SAFETY: the caller's promise.
+    unsafe { pointer(word).cast::<u128>().read_unaligned() ^ expected_word(word) }
+}
+
+/// Signs 16 to 32 bytes by two words, which may overlap: each byte is told by its address alone.
+///
+/// # Safety
+///
+/// `from..to` is writable memory, so long.
+#[inline]
+unsafe fn sign_short(from: usize, to: usize) {
+    // SAFETY: both words lie within the range.
+    unsafe {
+        sign_word(from);
+        sign_word(to.wrapping_sub(WORD));
     }
-    // It may overlap the one before: each byte is told by its address alone.
-    sign(last);
 }
 
 /// # Safety
 ///
-/// `from..to` is readable memory, of 16 bytes at least.
+/// `from..to` is writable memory, a multiple of 16 bytes.
+unsafe fn sign(from: usize, to: usize) {
+    for word in (from..to).step_by(WORD) {
+        // SAFETY: the word lies within the range.
+        unsafe { sign_word(word) };
+    }
+}
+
+/// # Safety
+///
+/// `from..to` is readable memory, of 16 to 32 bytes.
 #[inline]
+unsafe fn is_short_signed(from: usize, to: usize) -> bool {
+    // SAFETY: both words lie within the range.
+    unsafe { wrong_in(from) | wrong_in(to.wrapping_sub(WORD)) == 0 }
+}
+
+/// # Safety
+///
+/// `from..to` is readable memory, a multiple of 16 bytes.
 unsafe fn is_signed(from: usize, to: usize) -> bool {
     // SAFETY: the word lies within the range.
-    let wrong = |word| unsafe { pointer(word).cast::<u128>().read_unaligned() } ^ expected_word(word);
-    let last = to.wrapping_sub(WORD);
-    let mut difference = wrong(last);
-    let mut word = from;
-    while word < last {
-        difference |= wrong(word);
-        word = word.wrapping_add(WORD);
-    }
-    difference == 0
+    (from..to).step_by(WORD).all(|word| unsafe { wrong_in(word) == 0 })
 }
 
 /// # Safety
 ///
 /// `bytes` bytes from `address` are readable memory.
 unsafe fn is_poisoned(address: usize, bytes: usize) -> bool {
-    const POISONED: u128 = u128::from_ne_bytes([POISON; WORD]);
-    let whole = bytes & !(WORD - 1);
-    let mut wrong = 0;
-    let mut place = 0;
-    while place < whole {
-        // SAFETY: a whole word lies within the block there.
-        wrong |= unsafe { pointer(address.wrapping_add(place)).cast::<u128>().read_unaligned() } ^ POISONED;
-        place += WORD;
-    }
-    for place in whole..bytes {
+    const POISONED: u64 = u64::from_ne_bytes([POISON; 8]);
+    /// As long as a compiler needs to use the processor's wide registers.
+    type Line = [u64; 8];
+    if bytes < size_of::<Line>() {
         // SAFETY: the byte lies within the block.
-        wrong |= u128::from(unsafe { pointer(address.wrapping_add(place)).read() } ^ POISON);
+        return (0..bytes).all(|place| unsafe { pointer(address.wrapping_add(place)).read() } == POISON);
     }
-    wrong == 0
+    let mut wrong = Line::default();
+    let mut look = |place: usize| {
+        // SAFETY: the line lies within the block.
+        let line = unsafe { pointer(address.wrapping_add(place)).cast::<Line>().read_unaligned() };
+        for (wrong, word) in wrong.iter_mut().zip(line) {
+            *wrong |= word ^ POISONED;
+        }
+    };
+    // The last line may overlap the one before: all bytes are alike.
+    let last = bytes - size_of::<Line>();
+    let mut place = 0;
+    while place < last {
+        look(place);
+        place += size_of::<Line>();
+    }
+    look(last);
+    wrong == [0; 8]
 }
 
 #[cfg(test)]

@@ -17,13 +17,23 @@
 //! by way of [`Platform::allocate`]. One spin lock guards the books, and no call into the kernel, not even a
 //! `DbgPrint`, is made while it is held.
 #![no_std]
+#![allow(
+    clippy::declare_interior_mutable_const,
+    reason = "empty tables and figures are written out where they stand: in statics and in arrays"
+)]
 
 mod act;
 mod arguments;
 mod block;
+mod book;
 mod books;
+mod closing;
+mod doors;
+mod entries;
 mod extension;
 mod guard;
+mod holding;
+mod kind;
 mod ledger;
 mod listed;
 mod lists;
@@ -36,12 +46,17 @@ mod release;
 mod report;
 mod request;
 mod settings;
+mod shortage;
 mod sink;
 mod site;
 mod slab;
 mod snapshot;
 mod stats;
+mod suspect;
 mod sweep;
+mod sync;
+mod taking;
+mod tally;
 mod tracker;
 mod violation;
 mod word;

@@ -9,13 +9,14 @@ use core::panic::Location;
 use crate::act::Act;
 use crate::arguments::Arguments;
 use crate::block::Live;
-use crate::books::{Books, Release, Taken, entry_at, may_touch};
+use crate::books::entry_at;
 use crate::guard::{Body, Guard, Layout};
 use crate::lists::{List, ListRef, Made};
 use crate::lookaside::{self, Counters, InterlockedLists, LookasideList};
 use crate::platform::{DISPATCH_LEVEL, Irql, Platform};
 use crate::pool::{Function, Pool, Tag};
 use crate::site::Key;
+use crate::taking::{Release, Taken, may_touch};
 use crate::tracker::Tracker;
 use crate::violation::{Case, Caught, Next, Violation};
 use crate::word;
@@ -224,7 +225,7 @@ impl<P: Platform> Tracker<P> {
         } else if let Some(entry) = arguments.word(ENTRY).and_then(|word| usize::try_from(word).ok()) {
             goes_on = self.came_back(reference, &list, entry, act, irql, skipped(can_skip));
         } else {
-            self.with(Books::foreign_free);
+            self.foreign_free();
         }
         let nothing = if goes_on { None } else { word::nothing() };
         nothing.unwrap_or_else(|| {
@@ -273,7 +274,7 @@ impl<P: Platform> Tracker<P> {
             }
             // Code that is not annotated may have taken the entry from the list again.
             Taken::Again if !self.is_all_taken_here(reference, list) => {
-                self.with(Books::foreign_free);
+                self.foreign_free();
                 true
             }
             Taken::Again => {
@@ -284,7 +285,7 @@ impl<P: Platform> Tracker<P> {
                 false
             }
             _ => {
-                self.with(Books::foreign_free);
+                self.foreign_free();
                 true
             }
         }

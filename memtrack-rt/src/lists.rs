@@ -80,7 +80,7 @@ pub(crate) struct Lists {
     closings: usize,
     /// How many lists there were.
     made: usize,
-    /// No list lives below the first of these addresses, nor from the second on.
+    /// No list lives below the inverse of the first of these, nor from the second on.
     span: [usize; 2],
 }
 
@@ -89,7 +89,7 @@ pub(crate) const NUMBERS: usize = 7;
 
 impl Lists {
     pub(crate) const EMPTY: Self =
-        Self { lists: Slab::EMPTY, first: None, live: 0, closings: 0, made: 0, span: [usize::MAX, 0] };
+        Self { lists: Slab::EMPTY, first: None, live: 0, closings: 0, made: 0, span: [0; 2] };
 
     /// The list at `address`: the one that lives there, or else the last one that did.
     pub(crate) fn find(&mut self, address: usize) -> Option<ListRef> {
@@ -100,7 +100,7 @@ impl Lists {
     /// A live list in the memory from `start` on.
     pub(crate) fn within(&mut self, start: usize, bytes: usize) -> Option<List> {
         let [lowest, highest] = self.span;
-        if self.live == 0 || start >= highest || start.wrapping_add(bytes) <= lowest {
+        if self.live == 0 || start >= highest || start.wrapping_add(bytes) <= !lowest {
             return None;
         }
         let inside =
@@ -156,7 +156,7 @@ impl Lists {
             }
         }
         let [lowest, highest] = self.span;
-        self.span = [lowest.min(address), highest.max(address.wrapping_add(1))];
+        self.span = [lowest.max(!address), highest.max(address.wrapping_add(1))];
         self.made = self.made.wrapping_add(1);
         self.live += 1;
         Ok(())
@@ -192,10 +192,9 @@ impl Lists {
         Some(self.at(next?)?.stats())
     }
 
-    /// Whether any list lives.
-    #[inline]
-    pub(crate) fn has_some(&self) -> bool {
-        self.live > 0
+    /// No list lives below the inverse of the first of these, nor from the second on.
+    pub(crate) fn span(&self) -> [usize; 2] {
+        if self.live > 0 { self.span } else { [0; 2] }
     }
 
     /// The numbers that lists have.
@@ -213,11 +212,16 @@ impl Lists {
         unsafe { self.lists.adopt(memory, bytes) }
     }
 
+    /// No list of this table is one of the other's, which was closed.
+    pub(crate) fn go_on(&mut self, other: &Self) {
+        self.closings = other.closings.wrapping_add(1);
+    }
+
     /// Forgets every list, and hands over what they were: still to be read, and then to be given back.
     pub(crate) fn detach(&mut self) -> Detached {
         self.live = 0;
         self.made = 0;
-        self.span = [usize::MAX, 0];
+        self.span = [0; 2];
         self.closings = self.closings.wrapping_add(1);
         Detached { first: self.first.take(), memory: self.lists.detach() }
     }

@@ -1,18 +1,20 @@
 //! How held blocks go back to their kernel: looked at once more, and freed by the driver's own call.
 
-use core::hint;
 use core::mem::{self, size_of};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use crate::act::Act;
 use crate::arguments::Arguments;
-use crate::books::{Books, Closed, Leaving, may_touch};
+use crate::block::{Live, Ticket};
+use crate::books::Books;
 use crate::guard::{Damage, Wounds};
-use crate::platform::Platform;
+use crate::holding::Leaving;
+use crate::platform::{Irql, Platform};
 use crate::pool::{Pool, Tag};
 use crate::quarantine::Freed;
 use crate::site::Key;
+use crate::taking::{Taking, may_touch};
 use crate::tracker::Tracker;
 use crate::violation::{Case, Caught, Next, Violation};
 
@@ -34,13 +36,34 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
+    /// Holds a block that was freed and is as it should be, and gives the one back that leaves for it; false if the books were
+    /// closed since it was taken.
+    pub(crate) fn holds_on(&self, settling: &Settling<'_>, irql: Irql, caught: Caught) -> bool {
+        let Settling { taking, ticket, live, poisoned } = *settling;
+        let pool = taking.key.pool;
+        let parting = if may_touch(pool, irql) { Parting::begin(self.parting(pool)) } else { None };
+        let other = if matches!(pool, Pool::Paged) { Pool::NonPaged } else { Pool::Paged };
+        let (kept, mut leaving, overdue) = self.with(|books| {
+            let kept = books.settle(taking, ticket, live, poisoned);
+            let leaving = if parting.is_some() { books.leaving(pool) } else { None };
+            (kept, leaving, books.is_beyond(other))
+        });
+        while let Some(block) = leaving {
+            leaving = self.let_one_go(&block, caught, |books| books.leaving(pool));
+        }
+        if parting.is_some_and(Parting::end) || overdue {
+            self.keep_bounds(caught);
+        }
+        kept
+    }
+
     /// Gives back what the quarantines hold, as far as this IRQL allows; true if that was anything.
     pub(crate) fn empty(&self, caught: Caught) -> bool {
         let irql = self.platform().irql();
         self.let_go(|books| books.leaving_all(irql), caught)
     }
 
-    fn let_go(&self, next: impl Fn(&mut Books) -> Option<Leaving>, caught: Caught) -> bool {
+    fn let_go(&self, next: impl Fn(&mut Books<'_>) -> Option<Leaving>, caught: Caught) -> bool {
         let mut leaving = self.with(&next);
         let any = leaving.is_some();
         while let Some(block) = leaving {
@@ -49,26 +72,13 @@ impl<P: Platform> Tracker<P> {
         any
     }
 
-    /// Empties the quarantines, and closes the books before anything else can be held.
-    pub(crate) fn close(&self, caught: Caught) -> Closed {
-        let irql = self.platform().irql();
-        let mut closed = self.with(|books| books.close_if_empty(irql));
-        loop {
-            match closed {
-                Ok(closed) => return closed,
-                Err(Some(block)) => {
-                    closed = self.let_one_go(&block, caught, |books| books.close_if_empty(irql));
-                }
-                Err(None) => {
-                    hint::spin_loop();
-                    closed = self.with(|books| books.close_if_empty(irql));
-                }
-            }
-        }
-    }
-
     /// Gives a block back, after a look at what was written to it, and does what comes `next` under the same lock.
-    fn let_one_go<R>(&self, block: &Leaving, caught: Caught, next: impl FnOnce(&mut Books) -> R) -> R {
+    pub(crate) fn let_one_go<R>(
+        &self,
+        block: &Leaving,
+        caught: Caught,
+        next: impl FnOnce(&mut Books<'_>) -> R,
+    ) -> R {
         let find = self.look_back(block);
         if matches!(find, Find::Nothing) {
             let next = self.with(|books| {
@@ -173,6 +183,15 @@ enum Find {
     Written(Damage),
     /// Its guards are broken.
     Wounded(Wounds),
+}
+
+/// A block that was freed and is to be held.
+#[derive(Clone, Copy)]
+pub(crate) struct Settling<'t> {
+    pub(crate) taking: &'t Taking,
+    pub(crate) ticket: Ticket,
+    pub(crate) live: Live,
+    pub(crate) poisoned: bool,
 }
 
 /// The one thread that keeps the bounds of a pool. What is noted of it: nobody is at it, somebody is, or somebody is and

@@ -83,12 +83,34 @@ pub unsafe trait Platform: Sync {
     /// The current IRQL. Called at any.
     fn irql(&self) -> Irql;
 
+    /// The number of the processor that this runs on, from 0. Calls on processors of different numbers do not share cache
+    /// lines, once they have met; whoever is at it may be moved to another processor at any time.
+    ///
+    /// A machine that does not say is one processor to the tracker. Called at IRQL <= DISPATCH_LEVEL.
+    #[inline]
+    fn processor(&self) -> usize {
+        0
+    }
+
     /// A number that tells the block which the kernel has just given from `pool`, on this thread, from later ones at its
     /// address; 0 where the machine has none. Thirteen bits of it are kept.
     ///
     /// Called at IRQL <= DISPATCH_LEVEL, with no lock held.
     fn stamp(&self, _block: usize, _pool: Pool) -> u16 {
         0
+    }
+
+    /// Whether a block without a stamp is taken for the one that was written down. Where it is not, it is neither held nor looked
+    /// at before it is freed: code that is not annotated may have freed it, and its memory may be gone, or somebody else's.
+    fn vouches(&self) -> bool {
+        true
+    }
+
+    /// Whether there is memory at `address` that may be read, and is not out on a disk.
+    ///
+    /// Called at IRQL <= DISPATCH_LEVEL, with no lock held.
+    fn is_mapped(&self, _address: usize) -> bool {
+        true
     }
 
     /// Who lives at `block` now: the one that was stamped `stamp`, or another? It is not asked of blocks that have no

@@ -81,8 +81,8 @@ impl Quarantine {
     pub(crate) const EMPTY: Self = Self {
         slots: ptr::null_mut(),
         capacity: 0,
-        head: Ticket(0),
-        tail: Ticket(0),
+        head: Ticket::FIRST,
+        tail: Ticket::FIRST,
         blocks: 0,
         bytes: 0,
         held: 0,
@@ -110,10 +110,10 @@ impl Quarantine {
         let slots = memory.cast::<Freed>().as_ptr();
         let mut ticket = self.head;
         while ticket != self.tail {
-            let place = ticket.0 & (capacity - 1);
+            let place = ticket.place(capacity);
             // SAFETY: the old slot holds a record, the new one lies within the new ring.
             unsafe { slots.add(place).write(*self.slot(ticket)) };
-            ticket = Ticket(ticket.0.wrapping_add(1));
+            ticket = ticket.next();
         }
         self.capacity = capacity;
         NonNull::new(core::mem::replace(&mut self.slots, slots)).map(NonNull::cast)
@@ -127,7 +127,7 @@ impl Quarantine {
         }
         // SAFETY: there is room, so the slot lies within the ring and holds no record.
         unsafe { self.slot(ticket).write(freed) };
-        self.tail = Ticket(ticket.0.wrapping_add(1));
+        self.tail = ticket.next();
         self.blocks += 1;
         self.bytes += freed.bytes();
         self.held += usize::from(freed.stage != Stage::Remembered);
@@ -136,7 +136,7 @@ impl Quarantine {
 
     /// The record of a ticket; `None` if it is gone.
     pub(crate) fn at(&mut self, ticket: Ticket) -> Option<&mut Freed> {
-        if ticket.0.wrapping_sub(self.head.0) >= self.length() {
+        if ticket.since(self.head) >= self.length() {
             return None;
         }
         // SAFETY: the ticket lies between head and tail, so its slot holds a record; `&mut self` makes it ours.
@@ -162,7 +162,7 @@ impl Quarantine {
                 // Somebody is at it, for a moment.
                 Stage::Held { .. } | Stage::Entering | Stage::Leaving | Stage::Gone => {}
             }
-            ticket = Ticket(ticket.0.wrapping_add(1));
+            ticket = ticket.next();
         }
         None
     }
@@ -190,7 +190,7 @@ impl Quarantine {
         self.leaves(ticket);
         self.set_stage(ticket, Stage::Gone);
         while self.slot_between(self.head).is_some_and(|freed| freed.stage == Stage::Gone) {
-            self.head = Ticket(self.head.0.wrapping_add(1));
+            self.head = self.head.next();
         }
     }
 
@@ -201,18 +201,23 @@ impl Quarantine {
 
     /// Forgets every record and hands over their memory. No ticket of before is one of afterwards.
     pub(crate) fn detach(&mut self) -> Option<NonNull<u8>> {
-        let next = Ticket(self.tail.0.wrapping_add(1));
+        let next = self.tail.next();
         let slots = core::mem::replace(self, Self { head: next, tail: next, ..Self::EMPTY }).slots;
         NonNull::new(slots).map(NonNull::cast)
     }
 
     fn slot_between(&self, ticket: Ticket) -> Option<&Freed> {
         // SAFETY: a slot between head and tail holds a record.
-        (ticket.0.wrapping_sub(self.head.0) < self.length()).then(|| unsafe { &*self.slot(ticket) })
+        (ticket.since(self.head) < self.length()).then(|| unsafe { &*self.slot(ticket) })
     }
 
-    fn length(&self) -> usize {
-        self.tail.0.wrapping_sub(self.head.0)
+    /// Tickets that come after those of another one, which was closed, so that none of them is one of these.
+    pub(crate) fn go_on(&mut self, other: &Self) {
+        *self = Self { head: other.tail.next(), tail: other.tail.next(), ..Self::EMPTY };
+    }
+
+    pub(crate) fn length(&self) -> usize {
+        self.tail.since(self.head)
     }
 
     fn next_capacity(&self) -> usize {
@@ -220,6 +225,6 @@ impl Quarantine {
     }
 
     fn slot(&self, ticket: Ticket) -> *mut Freed {
-        self.slots.wrapping_add(ticket.0 & self.capacity.wrapping_sub(1))
+        self.slots.wrapping_add(ticket.place(self.capacity))
     }
 }

@@ -7,17 +7,19 @@ use core::panic::Location;
 use crate::act::Act;
 use crate::arguments::Arguments;
 use crate::block::{Live, Ticket};
-use crate::books::{Books, Release, Taken, Taking, entry_at, may_touch};
+use crate::book::Struck;
+use crate::books::entry_at;
 use crate::extension::Extension;
 use crate::guard::{GRANULE, Wounds};
 use crate::ledger::Cursor;
 use crate::lists::List;
 use crate::lookaside::LookasideList;
-use crate::parting;
+use crate::parting::{self, Settling};
 use crate::platform::{DISPATCH_LEVEL, Irql, Platform, Tenant};
 use crate::pool::{Function, PAGE, Tag};
 use crate::quarantine::{GiveBack, Stage};
 use crate::site::Key;
+use crate::taking::{Release, Taken, Taking, may_touch};
 use crate::tracker::Tracker;
 use crate::violation::{Case, Caught, Next, Violation};
 use crate::word;
@@ -44,6 +46,11 @@ struct Asked {
 impl Asked {
     fn act(&self) -> Act {
         Act { location: self.location, function: self.function }
+    }
+
+    fn release(&self, address: usize, irql: Irql) -> Release {
+        let Self { location, function, give_back, .. } = *self;
+        Release { address, location, function, tag: self.tag.unwrap_or(Tag(0)), give_back, irql }
     }
 }
 
@@ -118,28 +125,94 @@ impl<P: Platform> Tracker<P> {
 
     fn released(&self, asked: &Asked) -> Order {
         let Some(address) = asked.block else {
-            self.with(Books::foreign_free);
+            self.foreign_free();
             return Order::Pass;
         };
         let irql = self.platform().irql();
-        let Asked { location, function, give_back, .. } = *asked;
-        let tag = asked.tag.unwrap_or(Tag(0));
-        let release = Release { address, location, function, tag, give_back, irql };
         if irql > DISPATCH_LEVEL {
             return self.misplaced(asked, address, irql);
         }
+        if !self.holds() {
+            let struck = self.within(|book, inside| match book.freed(inside, address, irql) {
+                Struck::Live(kind, live) => {
+                    Some(Some((*kind.key(), live, book.may_have_list(address, live.bytes()))))
+                }
+                Struck::Nothing => Some(None),
+                Struck::Special => None,
+            });
+            match struck {
+                // Most frees, where nothing is held, end here.
+                Some(Some((key, live, false))) if self.is_fine(asked, &key, live, address, irql) => {
+                    return Order::PassAs(live.body(address).base(), None);
+                }
+                Some(Some((key, live, has_list))) => {
+                    let release = asked.release(address, irql);
+                    return self.taken(asked, &release, &Taking { key, live, has_list, ..release.taking() });
+                }
+                Some(None) => return self.stranger(asked, address),
+                None => {}
+            }
+        }
+        self.goes_with_the_lock(asked, &asked.release(address, irql))
+    }
+
+    /// Whether nothing is wrong with the free of a block that was live until now. Where that takes a closer look, it is not.
+    #[inline]
+    fn is_fine(&self, asked: &Asked, key: &Key, live: Live, address: usize, irql: Irql) -> bool {
+        let body = live.body(address);
+        let is_its_tag = |tag: Tag| tag.0 == 0 || !live.is_tagged() || tag == key.tag;
+        let is_there =
+            || live.stamp() == 0 || self.platform().tenant(body.base(), live.stamp()) == Tenant::Same;
+        live.is_open()
+            && !live.is_reported()
+            && asked.extension != Extension::Secure
+            && asked.tag.is_none_or(is_its_tag)
+            && may_touch(key.pool, irql)
+            && is_there()
+            // SAFETY: as in `taken`.
+            && unsafe { body.is_intact() }
+    }
+
+    /// The free of a block that may be held or was freed before, or of an entry of a list.
+    #[inline(never)]
+    fn goes_with_the_lock(&self, asked: &Asked, release: &Release) -> Order {
         let mut taking = release.taking();
-        match self.take(&release, &mut taking) {
-            Taken::Live => self.taken(asked, &release, &mut taking),
+        match self.take_with_the_lock(release, &mut taking) {
+            Taken::Live => self.taken(asked, release, &taking),
             Taken::Again => self.again(asked, &taking),
-            Taken::Entry => self.entry_to_pool(asked, &release),
-            _ => self.stranger(asked, address),
+            Taken::Entry => self.entry_to_pool(asked, release),
+            _ => self.stranger(asked, release.address),
         }
     }
 
-    /// Takes the block out of the driver's hands. Where there is no memory to remember it by, it is forgotten.
-    #[inline]
+    pub(crate) fn foreign_free(&self) {
+        self.within(|book, inside| book.foreign_free(inside));
+    }
+
+    /// Takes the block out of the driver's hands.
+    #[inline(never)]
     pub(crate) fn take(&self, release: &Release, taking: &mut Taking) -> Taken {
+        if !self.holds() {
+            let struck =
+                self.within(|book, inside| match book.freed(inside, release.address, release.irql) {
+                    Struck::Live(kind, live) => {
+                        (taking.key, taking.live) = (*kind.key(), live);
+                        taking.has_list = book.may_have_list(release.address, live.bytes());
+                        Some(Taken::Live)
+                    }
+                    Struck::Nothing => Some(Taken::Stranger),
+                    Struck::Special => None,
+                });
+            if let Some(taken) = struck {
+                return taken;
+            }
+        }
+        self.take_with_the_lock(release, taking)
+    }
+
+    /// The same where the block is to be held, or is an odd one. Where there is no memory to remember it by, it is forgotten.
+    #[inline(never)]
+    fn take_with_the_lock(&self, release: &Release, taking: &mut Taking) -> Taken {
         // How long a check may take to look at one block: only a block of paged pool, and a free that cannot be put off,
         // waits for it at all; and not for ever, where the check has lost this very processor.
         let mut patience = 1_u32 << 20;
@@ -159,7 +232,7 @@ impl<P: Platform> Tracker<P> {
     /// What is to be done with a block that was live until now.
     // Out of line: with it, its caller's frame would be larger than a driver can spare.
     #[inline(never)]
-    fn taken(&self, asked: &Asked, release: &Release, taking: &mut Taking) -> Order {
+    fn taken(&self, asked: &Asked, release: &Release, taking: &Taking) -> Order {
         let Taking { key, live, held, .. } = *taking;
         match self.tenant(release.address, live) {
             Tenant::Same | Tenant::Unknown => {}
@@ -171,12 +244,17 @@ impl<P: Platform> Tracker<P> {
         }
         let body = live.body(release.address);
         let touchable = may_touch(key.pool, release.irql);
+        let is_open = live.is_open();
+        let looks = touchable && !live.is_reported() && (is_open || self.is_within_reach(&body));
         // SAFETY: the block was live in the books, is still there as far as the machine can tell, and is nobody's but
-        // ours now; it may be touched here.
-        let intact = !touchable || live.is_reported() || unsafe { body.is_intact() };
+        // ours now; it may be touched here. Where the machine cannot tell, there is memory.
+        let mut intact = !looks || unsafe { body.is_intact() };
+        if !intact && !is_open {
+            // SAFETY: as above. What has nothing of a guard may be another block, and no mistake.
+            intact = !unsafe { body.is_signed_in_part() };
+        }
         let mistakes = Mistakes {
-            // SAFETY: as above.
-            wounds: if intact { Wounds::NONE } else { unsafe { body.wounds() } },
+            guards: !intact,
             tag: asked.tag.filter(|tag| tag.0 != 0 && live.is_tagged() && *tag != key.tag),
             function: match asked.extension {
                 Extension::Unknown => false,
@@ -184,18 +262,37 @@ impl<P: Platform> Tracker<P> {
             },
             too_high: !touchable,
         };
-        let poisoned = held.is_some() && touchable;
+        if held.is_some() || taking.overdue || mistakes.any() {
+            return self.parts_with(asked, release, taking, &mistakes);
+        }
+        Order::PassAs(body.base(), None)
+    }
+
+    /// The same where the block is to be held, or something is wrong with it.
+    #[inline(never)]
+    fn parts_with(&self, asked: &Asked, release: &Release, taking: &Taking, mistakes: &Mistakes) -> Order {
+        let Taking { key, live, held, .. } = *taking;
+        let body = live.body(release.address);
+        // SAFETY: guards are only wrong of a block that is there, ours, and may be touched here: see `taken`.
+        let wounds = if mistakes.guards { unsafe { body.wounds() } } else { Wounds::NONE };
+        let poisoned = held.is_some() && !mistakes.too_high;
         if poisoned {
             // SAFETY: the block is ours alone, and there; it is of no secure pool, and may be touched at this IRQL.
             unsafe { body.poison() };
         }
         let live = live.reported(false);
-        let kept = held.is_some_and(|ticket| self.with(|books| books.settle(taking, ticket, live, poisoned)));
-        if taking.overdue {
-            self.keep_bounds(Caught::Leaving(asked.act()));
-        }
+        let caught = Caught::Leaving(asked.act());
+        let kept = match held {
+            Some(ticket) => self.holds_on(&Settling { taking, ticket, live, poisoned }, release.irql, caught),
+            None => {
+                if taking.overdue {
+                    self.keep_bounds(caught);
+                }
+                false
+            }
+        };
         if mistakes.any() {
-            self.objects(asked, release, &key, live, &mistakes, kept);
+            self.objects(asked, release, &key, live, (&wounds, mistakes), kept);
         }
         if kept {
             Order::Skip
@@ -290,7 +387,7 @@ impl<P: Platform> Tracker<P> {
         release: &Release,
         key: &Key,
         live: Live,
-        mistakes: &Mistakes,
+        (wounds, mistakes): (&Wounds, &Mistakes),
         kept: bool,
     ) {
         let mut case = Case {
@@ -303,7 +400,7 @@ impl<P: Platform> Tracker<P> {
             caught: Caught::At(asked.act()),
             next: Next::Goes,
         };
-        for violation in Violation::of(&mistakes.wounds) {
+        for violation in Violation::of(wounds) {
             case.violation = violation;
             self.violated(&case);
         }
@@ -342,9 +439,14 @@ impl<P: Platform> Tracker<P> {
         if freed.stage == Stage::Remembered {
             case.violation = Violation::FreedBefore;
             match self.tenant(freed.address, freed.live) {
+                // It may as well be another one.
+                Tenant::Unknown if !freed.live.is_open() => {
+                    self.foreign_free();
+                    return Order::Pass;
+                }
                 Tenant::Same | Tenant::Nobody => {}
                 Tenant::Another => {
-                    self.with(Books::foreign_free);
+                    self.foreign_free();
                     return Order::Pass;
                 }
                 Tenant::Unknown => {
@@ -367,7 +469,12 @@ impl<P: Platform> Tracker<P> {
         if let Some((key, start, live)) = self.around(address) {
             let begins_here = self.platform().tenant(address, u16::MAX) == Tenant::Another;
             let container = self.tenant(start, live);
-            if !begins_here && matches!(container, Tenant::Same | Tenant::Unknown) {
+            let is_there = match container {
+                Tenant::Same => true,
+                Tenant::Unknown => live.is_open(),
+                _ => false,
+            };
+            if !begins_here && is_there {
                 // Where the machine cannot tell, the block that is around may be long gone, and this a good free.
                 let certain = container == Tenant::Same;
                 self.violated(&Case {
@@ -383,7 +490,7 @@ impl<P: Platform> Tracker<P> {
                 return if certain { skip(asked) } else { Order::Pass };
             }
         }
-        self.with(Books::foreign_free);
+        self.foreign_free();
         Order::Pass
     }
 
@@ -430,7 +537,7 @@ impl<P: Platform> Tracker<P> {
 
 /// What is wrong with a free.
 struct Mistakes {
-    wounds: Wounds,
+    guards: bool,
     /// The tag that was given.
     tag: Option<Tag>,
     function: bool,
@@ -438,8 +545,9 @@ struct Mistakes {
 }
 
 impl Mistakes {
+    #[inline]
     fn any(&self) -> bool {
-        self.wounds.any() || self.tag.is_some() || self.function || self.too_high
+        self.guards || self.tag.is_some() || self.function || self.too_high
     }
 }
 

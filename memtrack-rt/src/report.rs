@@ -89,6 +89,15 @@ pub(crate) fn leaks<'s, P: Platform>(
     sums(&mut record, verdict, stats, sites);
 }
 
+/// The books could not be closed.
+#[inline(never)]
+pub(crate) fn unfinished<P: Platform>(out: &Out<'_, P>, name: &str, stats: &Stats) {
+    let mut record = out.record();
+    heading(&mut record, "leaks", name);
+    totals(&mut record, "outstanding ", stats, 0, 0);
+    record.line("note: finish has interrupted a call, and closed nothing");
+}
+
 /// The kernel said no, for the `refusal`th time at this site.
 #[inline(never)]
 pub(crate) fn exhausted<P: Platform>(

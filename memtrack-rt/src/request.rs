@@ -6,13 +6,14 @@ use core::panic::Location;
 use crate::act::Act;
 use crate::arguments::Arguments;
 use crate::block::Live;
-use crate::books::{Books, is_entry, may_touch};
+use crate::books::is_entry;
 use crate::extension::Extension;
 use crate::guard::{Body, Guard, Layout};
 use crate::platform::{DISPATCH_LEVEL, Irql, Platform};
 use crate::pool::{Function, Pool, Tag};
 use crate::report;
 use crate::site::Key;
+use crate::taking::may_touch;
 use crate::tracker::Tracker;
 use crate::violation::{Case, Caught, Next, Violation};
 use crate::word;
@@ -45,6 +46,8 @@ struct Plan {
     private: bool,
     /// The pool argument to use instead.
     pool: Option<u64>,
+    /// How many bytes to ask for.
+    total: usize,
 }
 
 impl<P: Platform> Tracker<P> {
@@ -87,7 +90,7 @@ impl<P: Platform> Tracker<P> {
         plan.pool = plan.pool.filter(|word| arguments.set(POOL, *word));
         let unguarded = arguments.again();
         // What cannot be asked again without guards is not asked with them.
-        let can_grow = unguarded.is_some() && arguments.set(BYTES, plan.total());
+        let can_grow = unguarded.is_some() && arguments.set(BYTES, plan.total as u64);
         if plan.layout != Layout::BARE && !can_grow {
             plan.layout = Layout::BARE;
         }
@@ -121,6 +124,7 @@ impl<P: Platform> Tracker<P> {
             secure: false,
             private: false,
             pool: None,
+            total: bytes.unwrap_or_default(),
         };
         let (Some(word), Some(bytes)) = (pool, bytes) else { return plan };
         if irql > DISPATCH_LEVEL {
@@ -133,7 +137,9 @@ impl<P: Platform> Tracker<P> {
         plan.private = extension == Extension::Unknown || function.is_of_a_session(word);
         let refused = bytes == 0 && function.refuses_nothing();
         if !plan.secure && !plan.private && !refused {
-            plan.layout = Layout::of(guard, bytes, function, word).unwrap_or(Layout::BARE);
+            if let Some((layout, total)) = Layout::with_total(guard, bytes, function, word) {
+                (plan.layout, plan.total) = (layout, total);
+            }
         }
         plan
     }
@@ -182,15 +188,21 @@ impl<P: Platform> Tracker<P> {
         if plan.irql > DISPATCH_LEVEL {
             return None;
         }
-        let key = plan.recorded();
+        let recorded;
+        let key = if plan.pool.is_none() {
+            &plan.key
+        } else {
+            recorded = plan.recorded();
+            &recorded
+        };
         let (address, bytes) = match (address, plan.bytes) {
             (Some(0), _) => {
-                self.refused(&key, plan.bytes);
+                self.refused(key, plan.bytes);
                 return None;
             }
             (Some(address), Some(bytes)) if key.pool != Pool::Unknown => (address, bytes),
             (address, _) => {
-                self.unrecorded(&key, address);
+                self.unrecorded(key, address);
                 return None;
             }
         };
@@ -206,21 +218,52 @@ impl<P: Platform> Tracker<P> {
         unsafe { body.sign() };
         // A pool that only the kernel, or one session, can reach is not to be looked at.
         let stamp = if plan.secure || plan.private { 0 } else { self.platform().stamp(address, key.pool) };
+        let private = plan.private || stamp == 0 && !self.platform().vouches();
         let live = Live::new(bytes, layout)
-            .map(|live| live.stamped(stamp).tagged(plan.tagged).secure(plan.secure).private(plan.private));
-        match live.and_then(|live| self.persist(|books| books.allocated(&key, address, start, live))) {
-            Some(wish) => {
-                if let Some(wish) = wish {
-                    self.bring(wish);
-                }
-                (start != address).then_some(start)
+            .map(|live| live.stamped(stamp).tagged(plan.tagged).secure(plan.secure).private(private));
+        if live.is_some_and(|live| self.writes_down(key, address, start, live)) {
+            return (start != address).then_some(start);
+        }
+        // SAFETY: as above. The driver gets the kernel's own pointer, and may count on zeros there.
+        unsafe { body.clear_front() };
+        self.unrecorded(key, Some(address));
+        None
+    }
+
+    /// Writes down that the kernel's block at `base`, and the driver's at `start`, is live. False where there is no memory.
+    #[inline]
+    fn writes_down(&self, key: &Key, base: usize, start: usize, live: Live) -> bool {
+        match self.within(|book, inside| book.allocated(inside, key, base, start, live)) {
+            Some(false) => true,
+            Some(true) => {
+                self.at_leisure();
+                true
             }
-            None => {
-                // SAFETY: as above. The driver gets the kernel's own pointer, and may count on zeros there.
-                unsafe { body.clear_front() };
-                self.unrecorded(&key, Some(address));
-                None
-            }
+            None => self.writes_down_with_the_lock(key, base, start, live),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn writes_down_with_the_lock(&self, key: &Key, base: usize, start: usize, live: Live) -> bool {
+        let done = self.persist(|books| {
+            let wish = books.allocated(key, base, start, live)?;
+            Ok((wish, books.retired()))
+        });
+        let Some((wish, retired)) = done else { return false };
+        self.give_back_unused(retired);
+        if let Some(wish) = wish {
+            self.bring(wish);
+        }
+        true
+    }
+
+    /// What there is to do now and then: the ledger may be too small for what is in it.
+    #[cold]
+    #[inline(never)]
+    fn at_leisure(&self) {
+        if let Some(wish) = self.with(|books| books.wants_buckets()) {
+            self.bring(wish);
         }
     }
 
@@ -235,7 +278,7 @@ impl<P: Platform> Tracker<P> {
     #[inline(never)]
     pub(crate) fn refused(&self, key: &Key, bytes: Option<usize>) {
         let refusal = self.persist(|books| books.refused(key));
-        let among_all = || self.with(Books::refused_nowhere);
+        let among_all = || self.with(|books| books.refused_nowhere());
         if refusal.unwrap_or_else(among_all).is_power_of_two() {
             self.exhausted(key, bytes, refusal);
         }
@@ -259,11 +302,6 @@ impl Plan {
     fn is_odd(&self) -> bool {
         self.irql >= DISPATCH_LEVEL && (self.irql > DISPATCH_LEVEL || !may_touch(self.key.pool, self.irql))
             || self.bytes == Some(0)
-    }
-
-    fn total(&self) -> u64 {
-        let bytes = self.bytes.unwrap_or_default();
-        self.layout.total(bytes).unwrap_or(bytes) as u64
     }
 
     /// The site under which the block is recorded: in the pool that it comes from.

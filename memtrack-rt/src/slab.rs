@@ -3,7 +3,7 @@
 //! A slab never asks for memory itself. It says that it has none, its owner lets go of the lock, asks the
 //! platform, and comes back with a chunk.
 
-use core::mem::size_of;
+use core::mem::{align_of, size_of};
 use core::ptr::{self, NonNull};
 
 /// The head of every piece of memory that the platform gave, so that it can be given back.
@@ -21,6 +21,11 @@ pub(crate) struct Chunks(Option<NonNull<Chunk>>);
 impl Chunks {
     pub(crate) const EMPTY: Self = Self(None);
 
+    /// Whether there is no memory in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Takes a piece of memory in and returns the part of it that may be used.
     ///
     /// # Safety
@@ -33,6 +38,24 @@ impl Chunks {
         self.0 = Some(chunk);
         // SAFETY: the memory is longer than its head.
         unsafe { memory.add(CHUNK_HEAD) }
+    }
+
+    /// How much memory a `T` takes that [`adopt_aligned`](Self::adopt_aligned) takes in.
+    pub(crate) const fn room_for<T>() -> usize {
+        CHUNK_HEAD + size_of::<T>() + align_of::<T>()
+    }
+
+    /// Takes a piece of memory in and returns the part of it that is aligned as a `T` is.
+    ///
+    /// # Safety
+    ///
+    /// `memory` is the caller's alone, aligned to 16 bytes and [`room_for`](Self::room_for) a `T`.
+    pub(crate) unsafe fn adopt_aligned<T>(&mut self, memory: NonNull<u8>) -> NonNull<T> {
+        // SAFETY: handed on.
+        let room = unsafe { self.adopt(memory) };
+        let gap = room.addr().get().wrapping_neg() & (align_of::<T>() - 1);
+        // SAFETY: there is room for as much as an alignment, which is more than the gap.
+        unsafe { room.add(gap) }.cast()
     }
 
     /// Hands over everything and is empty.
@@ -53,30 +76,22 @@ impl Iterator for Chunks {
     }
 }
 
-/// A record that is not in use holds the way to the next such one.
-union Slot<T> {
-    next: Option<NonNull<Slot<T>>>,
-    _record: core::mem::ManuallyDrop<T>,
-}
-
-/// Records of one kind. `T` needs no drop and an alignment of at most 16.
+/// Records of one kind, which stay until all go. `T` needs no drop and an alignment of at most 16.
 pub(crate) struct Slab<T> {
     chunks: Chunks,
-    /// Records that were used and are free again.
-    free: Option<NonNull<Slot<T>>>,
-    /// Records that were never used: `fresh_left` of them from `fresh` on.
-    fresh: *mut Slot<T>,
-    fresh_left: usize,
+    /// Where the next record goes: there is room for `left` of them from here on.
+    fresh: *mut T,
+    left: usize,
     /// All records that the chunks hold, used or not.
     capacity: usize,
 }
 
-impl<T: Copy> Slab<T> {
+impl<T> Slab<T> {
     const FITS: () = assert!(align_of::<T>() <= CHUNK_HEAD);
 
     pub(crate) const EMPTY: Self = {
         let () = Self::FITS;
-        Self { chunks: Chunks::EMPTY, free: None, fresh: ptr::null_mut(), fresh_left: 0, capacity: 0 }
+        Self { chunks: Chunks::EMPTY, fresh: ptr::null_mut(), left: 0, capacity: 0 }
     };
 
     /// How much memory to bring when there is no record left: a page, or a quarter of what is held already,
@@ -94,51 +109,27 @@ impl<T: Copy> Slab<T> {
     ///
     /// `memory` is the caller's alone, aligned to 16 bytes and `bytes` long, a page at least.
     pub(crate) unsafe fn adopt(&mut self, memory: NonNull<u8>, bytes: usize) -> Option<NonNull<u8>> {
-        if self.free.is_some() || self.fresh_left > 0 {
+        if self.left > 0 {
             return Some(memory);
         }
         // SAFETY: handed on; a page is longer than the head.
         let room = unsafe { self.chunks.adopt(memory) };
-        let records = (bytes - CHUNK_HEAD) / size_of::<Slot<T>>();
+        let records = (bytes - CHUNK_HEAD) / size_of::<T>();
         self.fresh = room.cast().as_ptr();
-        self.fresh_left = records;
+        self.left = records;
         self.capacity += records;
         None
     }
 
     /// Puts `record` into the slab; `None` when it has no room.
     pub(crate) fn insert(&mut self, record: T) -> Option<NonNull<T>> {
-        let slot = match self.free {
-            Some(slot) => {
-                // SAFETY: a slot on the free list holds the way to the next.
-                self.free = unsafe { slot.as_ref().next };
-                slot
-            }
-            None if self.fresh_left > 0 => {
-                let slot = NonNull::new(self.fresh)?;
-                self.fresh_left -= 1;
-                // SAFETY: `fresh_left` slots lay from `fresh` on, so the next one, or the end, is in the chunk.
-                self.fresh = unsafe { self.fresh.add(1) };
-                slot
-            }
-            None => return None,
-        };
-        let slot = slot.cast::<T>();
-        // SAFETY: the slot is free, ours, and laid out for a `T`.
-        unsafe { slot.write(record) };
-        Some(slot)
-    }
-
-    /// Takes `record` back.
-    ///
-    /// # Safety
-    ///
-    /// `record` came from this slab's [`insert`](Self::insert), was not removed since, and nobody uses it.
-    pub(crate) unsafe fn remove(&mut self, record: NonNull<T>) {
-        let slot = record.cast::<Slot<T>>();
-        // SAFETY: the slot is the slab's again.
-        unsafe { slot.write(Slot { next: self.free }) };
-        self.free = Some(slot);
+        self.left = self.left.checked_sub(1)?;
+        let place = NonNull::new(self.fresh)?;
+        // SAFETY: `left` records lay from `fresh` on, so the next one, or the end, is in the chunk.
+        self.fresh = unsafe { self.fresh.add(1) };
+        // SAFETY: the place is ours, and laid out for a `T`.
+        unsafe { place.write(record) };
+        Some(place)
     }
 
     /// Hands over all memory, and with it every record.

@@ -1,11 +1,11 @@
 //! A check: all live blocks and the quarantines, looked at now.
 
-use crate::books::{Finding, Step, Suspect};
 use crate::guard::Wounds;
 use crate::ledger::Cursor;
 use crate::platform::{DISPATCH_LEVEL, Platform};
 use crate::pool::Pool;
 use crate::quarantine::Freed;
+use crate::suspect::{Finding, Step, Suspect};
 use crate::tracker::Tracker;
 use crate::violation::{Case, Caught, Next, Violation};
 
@@ -41,7 +41,9 @@ impl<P: Platform> Tracker<P> {
 
     /// Whether the block is broken.
     fn look(&self, suspect: &Suspect) -> bool {
-        let there = self.is_there(suspect.address, suspect.live);
+        let is_held = suspect.freed.is_some();
+        let there = self.is_there(suspect.address, suspect.live)
+            && (is_held || self.is_within_reach(&suspect.body()));
         match &suspect.freed {
             Some((_, freed)) => self.look_at_held(suspect, freed, there),
             None if suspect.key.pool == Pool::Paged => self.look_at_paged(suspect, there),
@@ -49,6 +51,7 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
+    #[inline(never)]
     fn look_at_held(&self, suspect: &Suspect, freed: &Freed, there: bool) -> bool {
         // SAFETY: the block is held and pinned: it is there until it is let go of, and may be touched here.
         let damage = there.then(|| unsafe { suspect.body().inspect_poison() }).flatten();
@@ -59,6 +62,7 @@ impl<P: Platform> Tracker<P> {
         finding.is_broken()
     }
 
+    #[inline(never)]
     fn look_at_paged(&self, suspect: &Suspect, there: bool) -> bool {
         // SAFETY: the block is live and pinned: whoever frees it leaves it where it is. It may be touched here.
         let wounds = if there { unsafe { suspect.body().wounds() } } else { Wounds::NONE };
@@ -67,14 +71,13 @@ impl<P: Platform> Tracker<P> {
         self.tell(suspect, finding, &wounds)
     }
 
+    #[inline(never)]
     fn look_at_nonpaged(&self, suspect: &Suspect) -> bool {
         let wounds = self.with(|books| {
-            if !books.stands(suspect) {
-                return Wounds::NONE;
-            }
-            // SAFETY: the block is live, and stays so for as long as the lock is held; it is nonpaged.
-            unsafe { suspect.body().wounds() }
+            // SAFETY: the block is live, and stays so until this is done; it is nonpaged.
+            books.with_live(suspect, || unsafe { suspect.body().wounds() })
         });
+        let wounds = wounds.unwrap_or(Wounds::NONE);
         let wounds = self.if_still_there(suspect, wounds);
         let finding = self.with(|books| books.find(suspect, wounds.any()));
         self.tell(suspect, finding, &wounds)
@@ -108,13 +111,13 @@ struct Walk<'t, P: Platform>(&'t Tracker<P>);
 
 impl<'t, P: Platform> Walk<'t, P> {
     fn begin(tracker: &'t Tracker<P>) -> Self {
-        tracker.with(|books| books.walk(true));
+        tracker.with(|books| books.common.walks = books.common.walks.saturating_add(1));
         Self(tracker)
     }
 }
 
 impl<P: Platform> Drop for Walk<'_, P> {
     fn drop(&mut self) {
-        self.0.with(|books| books.walk(false));
+        self.0.with(|books| books.common.walks = books.common.walks.saturating_sub(1));
     }
 }

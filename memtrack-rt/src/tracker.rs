@@ -1,16 +1,23 @@
-//! The tracker: one lock, the books behind it, and what may be asked of them. What a tracked call does stands in
-//! `request.rs` and `release.rs`, what a check does in `sweep.rs`.
+//! The tracker: the books, the doors and the lock on the way to them, and what may be asked of them. What a tracked call
+//! does stands in `request.rs` and `release.rs`, what a check does in `sweep.rs`.
+//!
+//! There are two books, of which one is open. To close it the other is opened; calls that are under way end in the one that
+//! they began in, and nobody waits but who closes it.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use crate::block::Live;
-use crate::books::{Books, Closed, Shortage};
-use crate::guard::Guard;
+use crate::book::Book;
+use crate::books::{Books, Closed, Common, Locked};
+use crate::closing::Closing;
+use crate::doors::{Doors, Inside};
+use crate::guard::{Body, Guard};
 use crate::platform::{DISPATCH_LEVEL, Irql, Platform, SpinLock, Tenant};
 use crate::pool::Pool;
 use crate::report;
 use crate::settings::{Policy, Settings};
+use crate::shortage::Shortage;
 use crate::sink::{Out, Sink};
 use crate::slab::Chunks;
 use crate::snapshot::Snapshot;
@@ -54,6 +61,7 @@ const PATIENCE: usize = 16;
 /// let outstanding = TRACKER.finish("Filemon"); // names this file and line
 /// assert_eq!(outstanding.curr_blocks(), 1);
 /// ```
+// An untouched one is all zeros, but for the platform: so a driver's image has no copy of it.
 pub struct Tracker<P: Platform> {
     platform: P,
     sink: Sink,
@@ -61,12 +69,30 @@ pub struct Tracker<P: Platform> {
     policy: AtomicU8,
     /// Whether somebody is giving back what the quarantines hold beyond their bounds, nonpaged and paged.
     parting: [AtomicU8; 2],
+    /// Whether freed blocks are neither held nor remembered, in any pool.
+    holds_nothing: AtomicBool,
+    /// Somebody is closing a book.
+    closing: AtomicBool,
+    /// Which of the books is open.
+    open: AtomicUsize,
+    doors: Doors,
     lock: SpinLock,
-    books: UnsafeCell<Books>,
+    common: UnsafeCell<Common>,
+    books: [Volume; 2],
 }
 
-// SAFETY: the books are reached under the lock alone (`Tracker::with`), the rest is shared by nature: the
-// platform is `Sync` by its trait, the sink and the lock are atomics.
+/// A book, and what of it is under the lock.
+struct Volume {
+    book: Book,
+    locked: UnsafeCell<Locked>,
+}
+
+impl Volume {
+    const EMPTY: Self = Self { book: Book::EMPTY, locked: UnsafeCell::new(Locked::EMPTY) };
+}
+
+// SAFETY: what is not atomic is reached under the lock alone (`Tracker::with`), or once nobody else can
+// (`Tracker::closed`); the rest is shared by nature: the platform is `Sync` by its trait, the sink and the lock are atomics.
 unsafe impl<P: Platform> Sync for Tracker<P> {}
 // SAFETY: the books' pointers lead into memory of the platform's, which belongs to no thread.
 unsafe impl<P: Platform + Send> Send for Tracker<P> {}
@@ -81,8 +107,13 @@ impl<P: Platform> Tracker<P> {
             guard: AtomicU8::new(guard as u8),
             policy: AtomicU8::new(policy as u8),
             parting: [AtomicU8::new(0), AtomicU8::new(0)],
+            holds_nothing: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
+            doors: Doors::new(),
             lock: SpinLock::new(),
-            books: UnsafeCell::new(Books::EMPTY),
+            common: UnsafeCell::new(Common { chosen: None, walks: 0 }),
+            books: [Volume::EMPTY; 2],
         }
     }
 
@@ -98,7 +129,12 @@ impl<P: Platform> Tracker<P> {
         // Relaxed (both): either choice stands for itself, and no memory hangs on it.
         self.guard.store(settings.guard as u8, Ordering::Relaxed);
         self.policy.store(settings.policy as u8, Ordering::Relaxed);
-        self.with(|books| books.set_bounds(settings.nonpaged, settings.paged));
+        // Relaxed: under the lock; see `holds`.
+        self.with(|books| {
+            books.common.chosen = Some([settings.nonpaged, settings.paged]);
+            let holds_nothing = settings.nonpaged.blocks == 0 && settings.paged.blocks == 0;
+            self.holds_nothing.store(holds_nothing, Ordering::Relaxed);
+        });
         self.keep_bounds(Caught::By("configure"));
     }
 
@@ -154,14 +190,22 @@ impl<P: Platform> Tracker<P> {
     /// Empties the quarantines, prints what is still outstanding as leaks, gives the tracker's own memory back and
     /// begins afresh. Returns the figures as they stood.
     ///
-    /// A block that is freed later, in spite of all, counts as foreign. It waits for a check that is under way.
+    /// A block that is freed later, in spite of all, counts as foreign. It waits for a check that is under way, for calls that
+    /// are, and for another `finish`; calls do not wait for it.
     ///
     /// IRQL <= APC_LEVEL; a driver calls it at the end of its unload routine. At DISPATCH_LEVEL it leaves behind what
-    /// the quarantine of paged pool holds, and says so.
+    /// the quarantine of paged pool holds, and says so; and where it has interrupted a call, it says what is outstanding, and
+    /// closes nothing.
     pub fn finish(&self, name: &str) -> Stats {
-        let closed = self.close(Caught::By("finish"));
+        let Some(closing) = self.close(Caught::By("finish")) else {
+            let stats = self.stats();
+            report::unfinished(&self.out(), name, &stats);
+            return stats;
+        };
+        let closed = closing.closed();
         report::leaks(&self.out(), name, &closed.stats, closed.sites.iter(), closed.lists.undeleted());
         let stats = closed.stats;
+        drop(closing);
         self.take_apart(closed);
         stats
     }
@@ -170,17 +214,19 @@ impl<P: Platform> Tracker<P> {
     ///
     /// IRQL <= DISPATCH_LEVEL.
     pub fn forget(&self) {
-        let closed = self.with(Books::close);
-        self.take_apart(closed);
+        if let Some(closing) = Closing::begin(self) {
+            self.with(|books| closing.open_the_other(books));
+            self.take_apart(closing.closed());
+        }
     }
 
     fn take_apart(&self, closed: Closed) {
-        self.give_back(closed.sites.into_memory());
-        self.give_back(closed.lists.into_memory());
-        closed.ledger_memory.into_iter().for_each(|memory| self.give_back(memory));
-        for ring in closed.rings.into_iter().flatten() {
-            // SAFETY: the ring came from this platform, and the quarantine does not use it any more.
-            unsafe { self.platform.free(ring) };
+        let Closed { sites, lists, memory, single, .. } = closed;
+        let chunks = sites.into_memory().into_iter().chain([lists.into_memory()]).chain(memory);
+        chunks.for_each(|memory| self.give_back(memory));
+        for memory in single.into_iter().flatten() {
+            // SAFETY: it came from this platform, and nobody uses it any more.
+            unsafe { self.platform.free(memory) };
         }
     }
 
@@ -198,10 +244,29 @@ impl<P: Platform> Tracker<P> {
 
     /// Who lives where this block was written down.
     pub(crate) fn tenant(&self, address: usize, live: Live) -> Tenant {
+        let body = live.body(address);
         match live.stamp() {
             0 => Tenant::Unknown,
-            stamp => self.platform.tenant(live.body(address).base(), stamp),
+            stamp => match self.platform.tenant(body.base(), stamp) {
+                // Who writes in front of a block beyond its guard breaks what the kernel tells blocks by. Where all who free
+                // such a block are annotated, its tail says that it is still there.
+                // SAFETY: a machine that does not vouch has just looked in front of the block, which lies in one page.
+                Tenant::Another if self.is_hidden(&body) && unsafe { body.is_tail_signed() } => {
+                    Tenant::Unknown
+                }
+                tenant => tenant,
+            },
         }
+    }
+
+    /// Whether a block has guards on both sides, on a machine that tells blocks by what stands in front of them.
+    fn is_hidden(&self, body: &Body) -> bool {
+        body.layout.front() > 0 && !self.platform.vouches()
+    }
+
+    /// Whether the guards of a block can be read.
+    pub(crate) fn is_within_reach(&self, body: &Body) -> bool {
+        body.edges().into_iter().all(|address| self.platform.is_mapped(address))
     }
 
     /// Whether this block is where it was written down, as far as the machine can tell.
@@ -214,7 +279,7 @@ impl<P: Platform> Tracker<P> {
     #[inline(never)]
     pub(crate) fn violated(&self, case: &Case) {
         if self.platform.irql() <= DISPATCH_LEVEL {
-            self.with(Books::violation);
+            self.with(|books| books.violation());
         }
         report::violation(&self.out(), case);
         // Relaxed: see `configure`.
@@ -241,8 +306,10 @@ impl<P: Platform> Tracker<P> {
         for _ in 0..PATIENCE {
             let count = self.with(|books| books.sites().count());
             let mut snapshot = Snapshot::with_room(&self.platform, count)?;
-            let filled =
-                self.with(|books| snapshot.fill(books.stats(), books.sites().count(), books.sites().iter()));
+            let filled = self.with(|books| {
+                let stats = books.stats();
+                snapshot.fill(stats, books.sites().count(), books.sites().iter())
+            });
             if filled {
                 return Some(snapshot);
             }
@@ -252,7 +319,10 @@ impl<P: Platform> Tracker<P> {
 
     /// Does `change` to the books, bringing memory for as long as they ask for some; `None` if the machine has
     /// none left.
-    pub(crate) fn persist<R>(&self, mut change: impl FnMut(&mut Books) -> Result<R, Shortage>) -> Option<R> {
+    pub(crate) fn persist<R>(
+        &self,
+        mut change: impl FnMut(&mut Books<'_>) -> Result<R, Shortage>,
+    ) -> Option<R> {
         for _ in 0..PATIENCE {
             match self.with(&mut change) {
                 Ok(done) => return Some(done),
@@ -268,9 +338,10 @@ impl<P: Platform> Tracker<P> {
 
     /// Brings memory to where it is short; false if the machine has none.
     pub(crate) fn bring(&self, shortage: Shortage) -> bool {
-        let Some(memory) = self.platform.allocate(shortage.bytes()) else { return false };
+        let Some(bytes) = shortage.bytes() else { return false };
+        let Some(memory) = self.platform.allocate(bytes) else { return false };
         // SAFETY: the platform gave the memory to us, as long as we asked.
-        unsafe { memory.write_bytes(0, shortage.bytes()) };
+        unsafe { memory.write_bytes(0, bytes) };
         // SAFETY: it is ours, aligned, as long as we asked, and zeroed.
         if let Some(spare) = self.with(|books| unsafe { books.adopt(shortage, memory) }) {
             // SAFETY: the books did not want it, so it is still only ours.
@@ -279,13 +350,89 @@ impl<P: Platform> Tracker<P> {
         true
     }
 
-    /// The only way to the books.
-    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut Books) -> R) -> R {
+    /// Gives memory back that may still be read by who is inside now, when they have left; or keeps it for later.
+    pub(crate) fn give_back_unused(&self, memory: Chunks) {
+        if memory.is_empty() {
+            return;
+        }
+        if self.others_leave_soon() {
+            self.give_back(memory);
+        } else {
+            self.with(|books| books.retire(memory));
+        }
+    }
+
+    /// Goes in through a door, and does something with the book that is open.
+    #[inline]
+    pub(crate) fn within<R>(&self, work: impl FnOnce(&Book, &Inside<'_>) -> R) -> R {
+        let inside = self.doors.enter(|| self.platform.processor());
+        work(&self.volume(self.opened()).book, &inside)
+    }
+
+    /// Does something with the books under the lock: the only way to what is not atomic in them.
+    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut Books<'_>) -> R) -> R {
         let _held = Held::new(&self.platform, &self.lock);
-        // SAFETY: the lock is held until the end of this function, so no other reference to the books exists:
-        // nobody reaches them but through here, and `work` has no way to come here again (it is handed the
-        // books alone, and every caller in this file lets go of them before it calls the tracker or the kernel).
-        work(unsafe { &mut *self.books.get() })
+        // SAFETY: the lock is held until the end of this function.
+        unsafe { self.with_volume(self.opened(), work) }
+    }
+
+    /// The book that is open. Only inside, or under the lock.
+    #[inline]
+    fn opened(&self) -> usize {
+        // SeqCst pairs with `Closing::open_the_other`, by way of the doors; as an Acquire, too: the book is as new.
+        self.open.load(Ordering::SeqCst)
+    }
+
+    #[inline]
+    fn volume(&self, number: usize) -> &Volume {
+        let [first, second] = &self.books;
+        if number == 0 { first } else { second }
+    }
+
+    /// # Safety
+    ///
+    /// The lock is held.
+    unsafe fn with_volume<R>(&self, number: usize, work: impl FnOnce(&mut Books<'_>) -> R) -> R {
+        let volume = self.volume(number);
+        // SAFETY: the lock is held, so no other reference exists: nobody reaches what is under it but through here, and
+        // `work` has no way to come here again (it is handed the books alone, and every caller lets go of them before it
+        // calls the tracker or the kernel); but for `Closing`, which reaches the other volume's.
+        let (locked, common) = unsafe { (&mut *volume.locked.get(), &mut *self.common.get()) };
+        let processor = self.platform.processor();
+        work(&mut Books { book: &volume.book, doors: &self.doors, processor, inside: None, locked, common })
+    }
+
+    /// The part under the lock of the book that is not open, of which nobody has heard since it was closed. Only by the one
+    /// closing that is under way, under the lock.
+    pub(crate) fn with_closed<R>(&self, number: usize, work: impl FnOnce(&mut Locked) -> R) -> R {
+        // SAFETY: nobody is in that volume: the last closing has seen all leave, and this one has not opened it yet.
+        work(unsafe { &mut *self.volume(number).locked.get() })
+    }
+
+    /// Takes what is in the book that is not open any more. Only by the one closing that is under way, when all have left.
+    pub(crate) fn take_closed(&self, number: usize) -> Closed {
+        let _held = Held::new(&self.platform, &self.lock);
+        // SAFETY: the lock is held until the end of this function.
+        unsafe { self.with_volume(number, |books| books.close()) }
+    }
+
+    pub(crate) fn doors(&self) -> &Doors {
+        &self.doors
+    }
+
+    pub(crate) fn open(&self) -> &AtomicUsize {
+        &self.open
+    }
+
+    pub(crate) fn closing(&self) -> &AtomicBool {
+        &self.closing
+    }
+
+    /// Whether freed blocks may be held or remembered: then a free takes the lock.
+    #[inline]
+    pub(crate) fn holds(&self) -> bool {
+        // Relaxed: the bounds themselves are read under the lock; a free beside a change of them is before or after it.
+        !self.holds_nothing.load(Ordering::Relaxed)
     }
 }
 
@@ -324,8 +471,10 @@ pub struct Sites<'t, P: Platform> {
 impl<P: Platform> Iterator for Sites<'_, P> {
     type Item = SiteStats;
 
+    // Out of line, for the frame of who prints it.
+    #[inline(never)]
     fn next(&mut self) -> Option<SiteStats> {
-        let site = self.tracker.with(|books| books.sites().iter().nth(self.next).copied())?;
+        let site = self.tracker.with(|books| books.sites().nth(self.next))?;
         self.next += 1;
         Some(site)
     }

@@ -162,16 +162,18 @@ proptest! {
 }
 
 #[test]
-fn a_live_block_takes_at_most_64_bytes() {
+fn a_live_block_takes_at_most_48_bytes_and_64_while_the_ledger_grows() {
     for blocks in [10_000, 100_000, 1_000_000] {
         let tracker = tracker();
         for block in 1..=blocks {
             allocate(&tracker, NON_PAGED, 1, 1, block * 32);
         }
         assert_eq!(tracker.stats().curr_blocks(), blocks as u64);
-        let held = tracker.platform().most_held();
-        println!("{blocks} blocks: {:.1} bytes each", held as f64 / blocks as f64);
-        assert!(held <= 64 * blocks + 8192, "{held} bytes for {blocks} blocks");
+        let (held, most) = (tracker.platform().held(), tracker.platform().most_held());
+        let each = |bytes: usize| bytes as f64 / blocks as f64;
+        println!("{blocks} blocks: {:.1} bytes each, {:.1} at most", each(held), each(most));
+        assert!(held <= 48 * blocks, "{held} bytes for {blocks} blocks");
+        assert!(most <= 64 * blocks, "{most} bytes for {blocks} blocks");
         tracker.finish("Memory");
         assert_eq!(tracker.platform().held(), 0);
     }
@@ -191,7 +193,7 @@ fn blocks_that_cannot_be_recorded_are_counted() {
         allocate(&tracker, NON_PAGED, 10, tag(site).0, 0x1000); // most sites find no memory either
     }
     let stats = tracker.stats();
-    assert!(stats.unrecorded_blocks > 800);
+    assert!(stats.unrecorded_blocks > 700);
     assert_eq!(stats.unrecorded_blocks + stats.curr_blocks() + stats.vanished_blocks, 1099);
     assert!(tracker.sites().count() < 100);
     assert_eq!(stats.curr_bytes(), 10 * stats.curr_blocks());

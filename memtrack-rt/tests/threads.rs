@@ -1,7 +1,7 @@
 //! Many threads at once: counts exact at the end, and every report adds up while they run.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
 use std::thread;
 
 mod desk;
@@ -53,6 +53,32 @@ fn counts_are_exact_when_blocks_change_threads() {
     let by_site: u64 = tracker.sites().map(|site| site.figures.curr_bytes).sum();
     assert_eq!(by_site, bytes);
     assert_eq!(tracker.finish("Threads"), stats);
+}
+
+#[test]
+fn the_most_is_32_blocks_a_door_too_low_at_most() {
+    const BLOCKS: usize = 1000;
+    const DOORS: u64 = 17;
+    for _ in 0..50 {
+        let tracker = tracker();
+        let all_are_there = Barrier::new(THREADS);
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (tracker, all_are_there) = (&tracker, &all_are_there);
+                scope.spawn(move || {
+                    let addresses = || (1..=BLOCKS).map(|block| (thread * BLOCKS + block) * 128);
+                    addresses().for_each(|address| allocate(tracker, NON_PAGED, 3, 1, address));
+                    all_are_there.wait();
+                    addresses().for_each(|address| free(tracker, address));
+                });
+            }
+        });
+        let truth = (THREADS * BLOCKS) as u64;
+        let figures = tracker.stats().nonpaged;
+        assert!(figures.max_blocks <= truth && figures.max_blocks + 32 * DOORS >= truth, "{figures:?}");
+        assert!(figures.max_bytes <= 3 * truth && figures.max_bytes + 96 * DOORS >= 3 * truth, "{figures:?}");
+        assert_eq!(figures.curr_blocks, 0);
+    }
 }
 
 /// The numbers in a line, in order.

@@ -3,6 +3,7 @@
 //! Nothing is interrupted here. The level is kept so that the rules that depend on it can be checked.
 
 use core::cell::Cell;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::{
     bugcheck::{BugCheck, stop},
@@ -23,6 +24,23 @@ const EXECUTE: u64 = 8;
 
 thread_local! {
     static LEVEL: Cell<KIRQL> = const { Cell::new(PASSIVE) };
+}
+
+/// The number of this thread as a processor, from 0, in the order in which they asked.
+pub(crate) fn processor() -> u32 {
+    static PROCESSORS: AtomicU32 = AtomicU32::new(0);
+    thread_local! {
+        static NUMBER: Cell<Option<u32>> = const { Cell::new(None) };
+    }
+    // Relaxed: a number is all that it is.
+    let number = || PROCESSORS.fetch_add(1, Ordering::Relaxed);
+    // A thread that is ending, and has none any more, is the first one's processor.
+    let kept = NUMBER.try_with(|kept| {
+        let number = kept.get().unwrap_or_else(number);
+        kept.set(Some(number));
+        number
+    });
+    kept.unwrap_or(0)
 }
 
 pub(crate) fn current() -> KIRQL {

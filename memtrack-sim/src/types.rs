@@ -180,6 +180,22 @@ pub mod _DPFLTR_TYPE {
     pub const DPFLTR_DEFAULT_ID: Type = 101;
 }
 
+/// A processor: its group, and its number in there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct _PROCESSOR_NUMBER {
+    /// The group.
+    pub Group: USHORT,
+    /// The number.
+    pub Number: UCHAR,
+    /// Zero.
+    pub Reserved: UCHAR,
+}
+/// A processor.
+pub type PROCESSOR_NUMBER = _PROCESSOR_NUMBER;
+/// Where a processor is written down.
+pub type PPROCESSOR_NUMBER = *mut PROCESSOR_NUMBER;
+
 /// A counted ANSI string.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

@@ -17,6 +17,11 @@ use memtrack_rt::{
 thread_local! {
     static HOLDS_A_LOCK: Cell<bool> = const { Cell::new(false) };
     static IRQL: Cell<Irql> = const { Cell::new(0) };
+    /// A thread stands for a processor.
+    static PROCESSOR: usize = {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        THREADS.fetch_add(1, Ordering::SeqCst)
+    };
 }
 
 /// Does something at another level.
@@ -33,6 +38,10 @@ pub struct Desk {
     memory: Mutex<BTreeMap<usize, usize>>,
     most_memory: AtomicUsize,
     refuses: AtomicBool,
+    /// Whether a block without a stamp may be somebody else's.
+    doubts: AtomicBool,
+    /// Addresses from here on have no memory; 0 for none.
+    ends_at: AtomicUsize,
     /// What the machine knows of who lives where: the stamps of blocks, 0 for nobody.
     tenants: Mutex<BTreeMap<usize, u16>>,
     breaks: AtomicUsize,
@@ -46,6 +55,8 @@ impl Desk {
             memory: Mutex::new(BTreeMap::new()),
             most_memory: AtomicUsize::new(0),
             refuses: AtomicBool::new(false),
+            doubts: AtomicBool::new(false),
+            ends_at: AtomicUsize::new(0),
             tenants: Mutex::new(BTreeMap::new()),
             breaks: AtomicUsize::new(0),
             bugchecks: Mutex::new(Vec::new()),
@@ -54,6 +65,16 @@ impl Desk {
 
     pub fn refuse_memory(&self, refuse: bool) {
         self.refuses.store(refuse, Ordering::SeqCst);
+    }
+
+    /// From now on a block without a stamp may be somebody else's.
+    pub fn doubt(&self) {
+        self.doubts.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on there is no memory from this address on.
+    pub fn ends_at(&self, address: usize) {
+        self.ends_at.store(address, Ordering::SeqCst);
     }
 
     /// Bytes that the runtime holds.
@@ -130,6 +151,10 @@ unsafe impl Platform for Desk {
         IRQL.get()
     }
 
+    fn processor(&self) -> usize {
+        PROCESSOR.with(|number| *number)
+    }
+
     fn stamp(&self, block: usize, _: Pool) -> u16 {
         Self::holds_no_lock();
         self.tenants.lock().unwrap().get(&block).copied().unwrap_or(0)
@@ -143,6 +168,16 @@ unsafe impl Platform for Desk {
             Some(lives) if *lives == stamp => Tenant::Same,
             Some(_) => Tenant::Another,
         }
+    }
+
+    fn vouches(&self) -> bool {
+        !self.doubts.load(Ordering::SeqCst)
+    }
+
+    fn is_mapped(&self, address: usize) -> bool {
+        Self::holds_no_lock();
+        let end = self.ends_at.load(Ordering::SeqCst);
+        end == 0 || address < end
     }
 
     fn break_in(&self) {

@@ -5,7 +5,7 @@ use core::sync::atomic::AtomicU64;
 use crate::{
     bugcheck::{BugCheck, stop_for_good},
     irql, spin_lock,
-    types::{KIRQL, PKSPIN_LOCK, ULONG, ULONG_PTR},
+    types::{KIRQL, PKSPIN_LOCK, PPROCESSOR_NUMBER, PROCESSOR_NUMBER, ULONG, ULONG_PTR},
 };
 
 /// Returns the current IRQL of this thread. IRQL: any.
@@ -15,6 +15,23 @@ use crate::{
 /// None needed; unsafe as all the kernel's functions are.
 pub unsafe extern "C-unwind" fn KeGetCurrentIrql() -> KIRQL {
     irql::current()
+}
+
+/// Returns the number of the processor that this runs on, which is this thread's, and writes it to `ProcNumber` with
+/// its group, of 64 processors, if that is not null. IRQL: any.
+///
+/// # Safety
+///
+/// `ProcNumber` is null, or points to memory that may be written to.
+pub unsafe extern "C-unwind" fn KeGetCurrentProcessorNumberEx(ProcNumber: PPROCESSOR_NUMBER) -> ULONG {
+    let number = irql::processor();
+    if !ProcNumber.is_null() {
+        let of_group =
+            PROCESSOR_NUMBER { Group: (number / 64) as u16, Number: (number % 64) as u8, Reserved: 0 };
+        // SAFETY: the caller's promise.
+        unsafe { ProcNumber.write(of_group) };
+    }
+    number
 }
 
 /// Raises this thread's IRQL and returns the one before.
