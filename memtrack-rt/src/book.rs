@@ -31,17 +31,15 @@ impl PoolTally {
 /// What else was counted behind one door.
 #[repr(align(128))]
 struct Traffic {
-    /// Blocks that were put into the ledger.
-    written: AtomicUsize,
     foreign_frees: AtomicUsize,
 }
 
 impl Traffic {
-    const ZERO: Self = Self { written: AtomicUsize::new(0), foreign_frees: AtomicUsize::new(0) };
+    const ZERO: Self = Self { foreign_frees: AtomicUsize::new(0) };
 }
 
 /// Once in so many blocks behind each door, somebody asks whether the ledger should grow.
-const LEISURE: usize = 64;
+const LEISURE: u64 = 64;
 
 pub(crate) struct Book {
     pub(crate) kinds: Kinds,
@@ -81,8 +79,7 @@ impl Book {
 
     /// Writes an allocation down: the kernel's block begins at `base`, the driver's at `address`. `None` if that takes the
     /// lock; otherwise whether it is time to ask if the ledger should grow.
-    // Out of line: where the book is, a tracker knows too well to compute it but once.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn allocated(
         &self,
         inside: &Inside<'_>,
@@ -105,23 +102,30 @@ impl Book {
             Inserted::Done => {}
             _ => return None,
         }
-        self.count(inside, kind, live);
-        let written = self.traffic.get(inside.column()).map_or(0, |traffic| add(&traffic.written, inside));
-        Some(written % LEISURE == 0)
+        Some(self.count(inside, kind, live) % LEISURE == 0)
     }
 
-    /// Counts a block of pool.
+    /// Counts a block of pool, and returns how many there were behind this door.
     #[inline(always)]
-    pub(crate) fn count(&self, inside: &Inside<'_>, kind: &Kind, live: Live) {
-        kind.site().site().allocated(live.bytes(), inside);
-        self.count_in_pool(inside, kind.key().pool, live.bytes());
+    pub(crate) fn count(&self, inside: &Inside<'_>, kind: &Kind, live: Live) -> u64 {
+        let (bytes, site) = (live.bytes(), kind.site().site());
+        let Some(pool) = self.pool(kind.key().pool) else {
+            site.allocated(bytes, inside);
+            return 0;
+        };
+        let others = Some(&pool.others);
+        let (in_site, in_pool) = (site.add(bytes, inside), pool.tally.add(bytes as u64, others, inside));
+        let is_alone = inside.is_alone();
+        site.reached(in_site, is_alone);
+        pool.tally.reached(in_pool, others, is_alone);
         // Relaxed (both): a figure for itself.
-        if live.bytes() > self.largest.load(Ordering::Relaxed) {
-            self.largest.fetch_max(live.bytes(), Ordering::Relaxed);
+        if bytes > self.largest.load(Ordering::Relaxed) {
+            self.largest.fetch_max(bytes, Ordering::Relaxed);
         }
+        in_pool.blocks
     }
 
-    #[inline]
+    /// Counts a block of pool that is no site's.
     pub(crate) fn count_in_pool(&self, inside: &Inside<'_>, pool: Pool, bytes: usize) {
         if let Some(pool) = self.pool(pool) {
             pool.tally.allocated(bytes as u64, Some(&pool.others), inside);
@@ -249,7 +253,6 @@ impl Book {
         }
         for traffic in &self.traffic {
             // Relaxed (all): nobody is inside.
-            traffic.written.store(0, Ordering::Relaxed);
             traffic.foreign_frees.store(0, Ordering::Relaxed);
         }
         self.largest.store(0, Ordering::Relaxed);

@@ -208,7 +208,7 @@ impl Bucket {
 #[derive(Clone, Copy)]
 struct Table<'l> {
     buckets: &'l [Bucket],
-    /// What leaves the number of a bucket of a hash.
+    /// What leaves the number of a bucket of half a hash.
     shift: u32,
 }
 
@@ -221,7 +221,14 @@ fn hash(word: u64) -> u64 {
 impl<'l> Table<'l> {
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        hash.checked_shr(self.shift).unwrap_or(0) as usize
+        (hash >> 1).wrapping_shr(self.shift) as usize
+    }
+
+    /// The bucket of a hash.
+    #[inline]
+    fn first(&self, hash: u64) -> &'l Bucket {
+        // SAFETY: so many bits of a hash are left as it takes to number the buckets, the last few of the table apart.
+        unsafe { self.buckets.get_unchecked(self.home(hash)) }
     }
 
     /// Where blocks of this hash may stand.
@@ -364,7 +371,7 @@ pub(crate) struct Cursor {
 /// other did; less than SeqCst, of either, would not promise that.
 pub(crate) struct Ledger {
     first: [Bucket; FIRST + WINDOW - 1],
-    /// The table that new blocks stand in, with the logarithm of its size in the lowest bits; zero is the first one.
+    /// The table that new blocks stand in, with its shift in the lowest bits; zero is the first one.
     current: AtomicPtr<Bucket>,
     /// The one before it, in the same way, while blocks of it are still to be moved; `NONE` otherwise, and `FIRST_TABLE` for
     /// the first one.
@@ -373,10 +380,12 @@ pub(crate) struct Ledger {
     done: AtomicUsize,
 }
 
-/// The logarithm of a table's size fits into the bits that a bucket's alignment leaves.
-const LOG: usize = 63;
-/// The name of the first table where it is the previous one. Its bits are no logarithm.
-const FIRST_TABLE: *mut Bucket = ptr::without_provenance_mut(LOG + 1);
+/// A table's shift, which fits into the bits that a bucket's alignment leaves; and the largest one, for a single bucket.
+const SHIFT_MAX: u32 = 63;
+/// All bits that the alignment leaves.
+const NAME: usize = align_of::<Bucket>() - 1;
+/// The name of the first table where it is the previous one. Its bits are no shift.
+const FIRST_TABLE: *mut Bucket = ptr::without_provenance_mut(SHIFT_MAX as usize + 1);
 /// No table. A ledger without blocks is all zeros, so that a driver's image has no copy of it.
 const NONE: *mut Bucket = ptr::null_mut();
 
@@ -391,17 +400,17 @@ impl Ledger {
     #[inline]
     fn table(&self, named: *mut Bucket) -> Table<'_> {
         if named.is_null() || named == FIRST_TABLE {
-            return Table { buckets: &self.first, shift: u64::BITS - FIRST.ilog2() };
+            return Table { buckets: &self.first, shift: SHIFT_MAX - FIRST.ilog2() };
         }
-        let log = named.addr() & LOG;
+        let shift = named.addr() as u32 & SHIFT_MAX;
         // SAFETY: `adopt` has made this name of a table of so many buckets, which the caller, who is inside, may read.
         let buckets = unsafe {
             core::slice::from_raw_parts(
-                named.map_addr(|address| address & !(2 * LOG + 1)),
-                (1 << log) + WINDOW - 1,
+                named.map_addr(|address| address & !NAME),
+                (1 << (SHIFT_MAX - shift)) + WINDOW - 1,
             )
         };
-        Table { buckets, shift: u64::BITS - log as u32 }
+        Table { buckets, shift }
     }
 
     /// The table before the current one, if blocks still stand there.
@@ -418,12 +427,11 @@ impl Ledger {
         // SeqCst (both): as in `insert_anywhere`.
         let current = self.current.load(Ordering::SeqCst);
         if self.previous.load(Ordering::SeqCst) == NONE {
-            if let Some(home) = self.table(current).window(hash).first() {
-                let (free, has) = home.free(word);
-                let is_free = !has && !home.is_passed();
-                if is_free && free.is_some_and(|slot| slot.fill(word, state)) {
-                    return Inserted::Done;
-                }
+            let home = self.table(current).first(hash);
+            let (free, has) = home.free(word);
+            let is_free = !has && !home.is_passed();
+            if is_free && free.is_some_and(|slot| slot.fill(word, state)) {
+                return Inserted::Done;
             }
         }
         self.insert_anywhere(word, hash, state)
@@ -513,9 +521,7 @@ impl Ledger {
         // SeqCst (both): as in `at`.
         let current = self.current.load(Ordering::SeqCst);
         if self.previous.load(Ordering::SeqCst) == NONE {
-            if let Some(slot) =
-                self.table(current).window(hash(word)).first().and_then(|home| home.exact(word))
-            {
+            if let Some(slot) = self.table(current).first(hash(word)).exact(word) {
                 // AcqRel: as in `Place::change`.
                 if slot.word.compare_exchange(word, word | BUSY, Ordering::AcqRel, Ordering::Relaxed).is_ok()
                 {
@@ -622,12 +628,12 @@ impl Ledger {
         }
         // Relaxed: only changed under the lock, which is held.
         let current = self.current.load(Ordering::Relaxed);
-        let log = self.table(current).count().ilog2() + 1;
+        let shift = self.table(current).shift - 1;
         self.done.store(0, Ordering::Relaxed);
         // SeqCst (both): see `Ledger`. As a Release: the old table is named before the new one is, so that nobody sees only the
         // new one, and its buckets are seen empty.
         self.previous.store(if current.is_null() { FIRST_TABLE } else { current }, Ordering::SeqCst);
-        self.current.store(memory.map_addr(|address| address | log as usize), Ordering::SeqCst);
+        self.current.store(memory.map_addr(|address| address | shift as usize), Ordering::SeqCst);
         true
     }
 

@@ -64,6 +64,18 @@ enum Order {
     Skip,
 }
 
+/// What the books know, without the lock, of a block that does not simply go.
+enum Found {
+    /// The call says no address.
+    NoAddress,
+    /// They were not asked: that takes the lock, or is not possible at this IRQL.
+    Unseen(Irql),
+    /// They do not know it.
+    Stranger,
+    /// It was live until now; a list may live in it.
+    Live(Irql, Key, Live, bool),
+}
+
 impl<P: Platform> Tracker<P> {
     /// Frees a block of the driver's: looks at its guards and its tag, and holds it in the quarantine or has the
     /// kernel free it. `kernel` makes the driver's own call of `function`, of the arguments that it is given; it may
@@ -106,7 +118,14 @@ impl<P: Platform> Tracker<P> {
             can_skip,
             can_retag: tag.is_some_and(|tag| arguments.set(TAG, tag)),
         };
-        match self.released(&asked) {
+        let order = match self.goes_at_once(&asked) {
+            Ok(block) => {
+                arguments.set_block(block);
+                return kernel(arguments);
+            }
+            Err(order) => order,
+        };
+        match order {
             Order::Pass => {}
             Order::PassAs(block, tag) => {
                 arguments.set_block(block);
@@ -123,37 +142,47 @@ impl<P: Platform> Tracker<P> {
         kernel(arguments)
     }
 
-    fn released(&self, asked: &Asked) -> Order {
-        let Some(address) = asked.block else {
-            self.foreign_free();
-            return Order::Pass;
-        };
+    /// Strikes a block out with which nothing is wrong, and returns where the kernel's begins: most frees, where nothing is
+    /// held, end here.
+    #[inline]
+    fn goes_at_once(&self, asked: &Asked) -> Result<usize, Order> {
+        let later = |found| Err(self.released(asked, &found));
+        let Some(address) = asked.block else { return later(Found::NoAddress) };
         let irql = self.platform().irql();
-        if irql > DISPATCH_LEVEL {
-            return self.misplaced(asked, address, irql);
+        if irql > DISPATCH_LEVEL || self.holds() {
+            return later(Found::Unseen(irql));
         }
-        if !self.holds() {
-            let struck = self.within(|book, inside| match book.freed(inside, address, irql) {
-                Struck::Live(kind, live) => {
-                    Some(Some((*kind.key(), live, book.may_have_list(address, live.bytes()))))
-                }
-                Struck::Nothing => Some(None),
-                Struck::Special => None,
-            });
-            match struck {
-                // Most frees, where nothing is held, end here.
-                Some(Some((key, live, false))) if self.is_fine(asked, &key, live, address, irql) => {
-                    return Order::PassAs(live.body(address).base(), None);
-                }
-                Some(Some((key, live, has_list))) => {
-                    let release = asked.release(address, irql);
-                    return self.taken(asked, &release, &Taking { key, live, has_list, ..release.taking() });
-                }
-                Some(None) => return self.stranger(asked, address),
-                None => {}
+        let struck = self.within(|book, inside| match book.freed(inside, address, irql) {
+            Struck::Live(kind, live) => Ok((*kind.key(), live, book.may_have_list(address, live.bytes()))),
+            Struck::Nothing => Err(Found::Stranger),
+            Struck::Special => Err(Found::Unseen(irql)),
+        });
+        match struck {
+            Ok((key, live, false)) if self.is_fine(asked, &key, live, address, irql) => {
+                Ok(live.body(address).base())
+            }
+            Ok((key, live, has_list)) => later(Found::Live(irql, key, live, has_list)),
+            Err(found) => later(found),
+        }
+    }
+
+    /// What becomes of a free that takes a closer look.
+    #[inline(never)]
+    fn released(&self, asked: &Asked, found: &Found) -> Order {
+        let address = asked.block.unwrap_or_default();
+        match *found {
+            Found::NoAddress => {
+                self.foreign_free();
+                Order::Pass
+            }
+            Found::Unseen(irql) if irql > DISPATCH_LEVEL => self.misplaced(asked, address, irql),
+            Found::Unseen(irql) => self.goes_with_the_lock(asked, &asked.release(address, irql)),
+            Found::Stranger => self.stranger(asked, address),
+            Found::Live(irql, key, live, has_list) => {
+                let release = asked.release(address, irql);
+                self.taken(asked, &release, &Taking { key, live, has_list, ..release.taking() })
             }
         }
-        self.goes_with_the_lock(asked, &asked.release(address, irql))
     }
 
     /// Whether nothing is wrong with the free of a block that was live until now. Where that takes a closer look, it is not.

@@ -91,9 +91,20 @@ impl Site {
         inside.column() > 0 && self.others().is_none()
     }
 
-    #[inline]
     pub(crate) fn allocated(&self, bytes: usize, inside: &Inside<'_>) {
         self.tally.allocated(bytes as u64, self.others(), inside);
+    }
+
+    /// Counts a block, as [`Tally::add`] does; [`reached`](Self::reached) is to follow.
+    #[inline(always)]
+    pub(crate) fn add(&self, bytes: usize, inside: &Inside<'_>) -> Sum {
+        self.tally.add(bytes as u64, self.others(), inside)
+    }
+
+    /// Notes the most that there was, as [`Tally::reached`] does.
+    #[inline(always)]
+    pub(crate) fn reached(&self, allocated: Sum, is_alone: bool) {
+        self.tally.reached(allocated, self.others(), is_alone);
     }
 
     #[inline]

@@ -193,12 +193,24 @@ impl Tally {
     }
 
     /// Counts a block.
-    #[inline(always)]
     pub(crate) fn allocated(&self, bytes: u64, others: Option<&Others>, inside: &Inside<'_>) {
+        let allocated = self.add(bytes, others, inside);
+        self.reached(allocated, others, inside.is_alone());
+    }
+
+    /// Counts a block, and returns what was allocated in this column ever: for [`reached`](Self::reached), which is to follow.
+    #[inline(always)]
+    pub(crate) fn add(&self, bytes: u64, others: Option<&Others>, inside: &Inside<'_>) -> Sum {
         let (column, shared) = self.column(others, inside);
-        let allocated = column.allocated.add(bytes, shared);
-        if inside.is_alone() {
-            self.peak.reach(allocated.minus(column.freed.own()));
+        column.allocated.add(bytes, shared)
+    }
+
+    /// Notes the most that there was. Whether the call is alone is to be asked after [`add`](Self::add): a block that another
+    /// call has freed by then is not one of the most.
+    #[inline(always)]
+    pub(crate) fn reached(&self, allocated: Sum, others: Option<&Others>, is_alone: bool) {
+        if is_alone {
+            self.peak.reach(allocated.minus(self.first.freed.own()));
         } else if allocated.blocks % STRIDE == 0 {
             self.add_up(others);
         }

@@ -385,8 +385,16 @@ impl<P: Platform> Tracker<P> {
 
     #[inline]
     fn volume(&self, number: usize) -> &Volume {
-        let [first, second] = &self.books;
-        if number == 0 { first } else { second }
+        let [first, _] = &self.books;
+        if number == 0 { first } else { self.second() }
+    }
+
+    // Out of line, so that nothing waits for the number of the first one: it is guessed.
+    #[cold]
+    #[inline(never)]
+    fn second(&self) -> &Volume {
+        let [_, second] = &self.books;
+        second
     }
 
     /// # Safety
