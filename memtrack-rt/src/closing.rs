@@ -34,7 +34,7 @@ impl<P: Platform> Tracker<P> {
             });
             match closed {
                 Ok(()) => break,
-                Err(Some(block)) => self.let_one_go(&block, caught, |_| ()),
+                Err(Some(block)) => self.let_one_go(&block, caught),
                 Err(None) => hint::spin_loop(),
             }
         }

@@ -16,7 +16,8 @@ pub(crate) struct Leaving {
     pub(crate) freed: Freed,
     /// Whether it was filled with poison.
     pub(crate) poisoned: bool,
-    ticket: Ticket,
+    /// Whether there is another one to leave after it.
+    pub(crate) is_followed: bool,
 }
 
 impl Books<'_> {
@@ -56,43 +57,36 @@ impl Books<'_> {
         for pool in pools {
             leaving = leaving.or_else(|| self.leaving_beyond(pool, settings::Quarantine::OFF));
         }
-        leaving
+        leaving.map(|leaving| Leaving { is_followed: true, ..leaving })
     }
 
+    /// It is in the books no longer: what becomes of it takes no lock.
     fn leaving_beyond(&mut self, pool: Pool, bounds: settings::Quarantine) -> Option<Leaving> {
         while let Some(ticket) = self.quarantine(pool).surplus(bounds) {
-            let quarantine = self.quarantine(pool);
-            let freed = quarantine.at(ticket).copied()?;
-            if let Stage::Held { poisoned } = freed.stage {
-                quarantine.leaves(ticket);
-                let state = self.book.ledger.get(freed.address).map(|entry| State(entry.state));
-                if let Some((key, _)) = state.and_then(|state| self.describe(state)) {
-                    return Some(Leaving { key, freed, poisoned, ticket });
-                }
+            let freed = self.quarantine(pool).at(ticket).copied()?;
+            let key = self.dismiss(pool, ticket);
+            if let (Stage::Held { poisoned }, Some(key)) = (freed.stage, key) {
+                let is_followed = self.quarantine(pool).is_beyond(bounds);
+                return Some(Leaving { key, freed, poisoned, is_followed });
             }
-            self.dismiss(pool, ticket);
         }
         None
     }
 
-    /// The block's memory is about to be the kernel's again.
-    pub(crate) fn left(&mut self, leaving: &Leaving) {
-        self.dismiss(leaving.key.pool, leaving.ticket);
-    }
-
-    /// Forgets a record, and the block in the ledger if it is still that one.
-    pub(crate) fn dismiss(&mut self, pool: Pool, ticket: Ticket) {
-        let Some(address) = self.quarantine(pool).at(ticket).map(|freed| freed.address) else { return };
-        self.quarantine(pool).remove(ticket);
-        let Some(spot) = self.book.ledger.spot(address) else { return };
+    /// Forgets a record, and the block in the ledger if it is still that one: then its site is returned.
+    pub(crate) fn dismiss(&mut self, pool: Pool, ticket: Ticket) -> Option<Key> {
+        let address = self.quarantine(pool).remove(ticket)?.address;
+        let spot = self.book.ledger.spot(address)?;
         let entry = spot.entry();
         let state = State(entry.state);
-        let is_its = |key: &Key| key.pool == pool && state.ticket() == ticket;
-        if entry.is_freed && self.describe(state).is_some_and(|(key, _)| is_its(&key)) {
+        let is_its = |key: &Key| key.pool == pool && entry.is_freed && state.ticket() == ticket;
+        let key = self.describe(state).map(|(key, _)| key).filter(is_its);
+        if key.is_some() {
             spot.remove();
         } else {
             spot.put_back();
         }
+        key
     }
 
     /// The block that was taken was not the one that was written down: that one had been freed by code that is not

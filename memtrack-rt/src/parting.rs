@@ -43,13 +43,16 @@ impl<P: Platform> Tracker<P> {
         let pool = taking.key.pool;
         let parting = if may_touch(pool, irql) { Parting::begin(self.parting(pool)) } else { None };
         let other = if matches!(pool, Pool::Paged) { Pool::NonPaged } else { Pool::Paged };
-        let (kept, mut leaving, overdue) = self.with(|books| {
+        let (kept, leaving, overdue) = self.with(|books| {
             let kept = books.settle(taking, ticket, live, poisoned);
             let leaving = if parting.is_some() { books.leaving(pool) } else { None };
             (kept, leaving, books.is_beyond(other))
         });
-        while let Some(block) = leaving {
-            leaving = self.let_one_go(&block, caught, |books| books.leaving(pool));
+        if let Some(block) = leaving {
+            self.let_one_go(&block, caught);
+            if block.is_followed {
+                self.let_go(|books| books.leaving(pool), caught);
+            }
         }
         if parting.is_some_and(Parting::end) || overdue {
             self.keep_bounds(caught);
@@ -64,42 +67,30 @@ impl<P: Platform> Tracker<P> {
     }
 
     fn let_go(&self, next: impl Fn(&mut Books<'_>) -> Option<Leaving>, caught: Caught) -> bool {
-        let mut leaving = self.with(&next);
-        let any = leaving.is_some();
-        while let Some(block) = leaving {
-            leaving = self.let_one_go(&block, caught, &next);
+        let mut any = false;
+        while let Some(block) = self.with(&next) {
+            any = true;
+            self.let_one_go(&block, caught);
+            if !block.is_followed {
+                break;
+            }
         }
         any
     }
 
-    /// Gives a block back, after a look at what was written to it, and does what comes `next` under the same lock.
-    pub(crate) fn let_one_go<R>(
-        &self,
-        block: &Leaving,
-        caught: Caught,
-        next: impl FnOnce(&mut Books<'_>) -> R,
-    ) -> R {
+    /// Gives a block back that is not in the books any more, after a look at what was written to it.
+    pub(crate) fn let_one_go(&self, block: &Leaving, caught: Caught) {
         let find = self.look_back(block);
-        if matches!(find, Find::Nothing) {
-            let next = self.with(|books| {
-                books.left(block);
-                next(books)
-            });
-            drop(Going(block));
-            return next;
+        if !matches!(find, Find::Nothing) && !self.is_still_held(block, caught) {
+            return;
         }
-        if self.is_still_held(block, caught) {
-            self.with(|books| books.left(block));
-            // It goes, even if the report does not return.
-            let going = Going(block);
-            match find {
-                Find::Nothing => {}
-                Find::Written(damage) => self.written_after_free(&block.key, &block.freed, damage, caught),
-                Find::Wounded(wounds) => self.wounded(block, &wounds, caught),
-            }
-            drop(going);
+        // It goes, even if the report does not return.
+        let _going = Going(block);
+        match find {
+            Find::Nothing => {}
+            Find::Written(damage) => self.written_after_free(&block.key, &block.freed, damage, caught),
+            Find::Wounded(wounds) => self.wounded(block, &wounds, caught),
         }
-        self.with(next)
     }
 
     /// What was done to a block while it was held; or before, where it could not be touched when it was freed.
@@ -144,7 +135,6 @@ impl<P: Platform> Tracker<P> {
         let Freed { address, live, location, function, .. } = leaving.freed;
         let there = self.is_there(address, live);
         if !there {
-            self.with(|books| books.left(leaving));
             self.violated(&Case {
                 violation: Violation::DoubleFree,
                 address,

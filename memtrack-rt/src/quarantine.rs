@@ -25,8 +25,6 @@ pub(crate) enum Stage {
     Entering,
     /// Nobody: its memory is held. Poison tells what is written to it, unless it could not be touched.
     Held { poisoned: bool },
-    /// The processor that gives it back.
-    Leaving,
     /// Nobody: its memory is the kernel's again, or about to be.
     Remembered,
     /// It is gone.
@@ -69,7 +67,7 @@ pub(crate) struct Quarantine {
     /// The oldest record, and the one that comes next.
     head: Ticket,
     tail: Ticket,
-    /// Blocks that count: all but the ones that leave.
+    /// Blocks that are not gone.
     blocks: usize,
     /// Their bytes of pool.
     bytes: usize,
@@ -160,38 +158,25 @@ impl Quarantine {
                 Stage::Held { .. } if !freed.live.is_pinned() => return Some(ticket),
                 Stage::Remembered => return Some(ticket),
                 // Somebody is at it, for a moment.
-                Stage::Held { .. } | Stage::Entering | Stage::Leaving | Stage::Gone => {}
+                Stage::Held { .. } | Stage::Entering | Stage::Gone => {}
             }
             ticket = ticket.next();
         }
         None
     }
 
-    /// The record is about to leave: it does not count any more.
-    pub(crate) fn leaves(&mut self, ticket: Ticket) {
-        if let Some(freed) = self.at(ticket).copied() {
-            if freed.stage != Stage::Leaving {
-                self.blocks -= 1;
-                self.bytes -= freed.bytes();
-                self.held -= usize::from(freed.stage != Stage::Remembered);
-            }
-            self.set_stage(ticket, Stage::Leaving);
-        }
-    }
-
-    pub(crate) fn set_stage(&mut self, ticket: Ticket, stage: Stage) {
-        if let Some(freed) = self.at(ticket) {
-            freed.stage = stage;
-        }
-    }
-
-    /// The record is gone.
-    pub(crate) fn remove(&mut self, ticket: Ticket) {
-        self.leaves(ticket);
-        self.set_stage(ticket, Stage::Gone);
+    /// The record is gone. Returns what it was, unless it was gone before.
+    pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Freed> {
+        let freed = self.at(ticket)?;
+        let before = *freed;
+        freed.stage = Stage::Gone;
+        self.blocks -= 1;
+        self.bytes -= before.bytes();
+        self.held -= usize::from(before.stage != Stage::Remembered);
         while self.slot_between(self.head).is_some_and(|freed| freed.stage == Stage::Gone) {
             self.head = self.head.next();
         }
+        Some(before)
     }
 
     /// Blocks whose memory is held, and their bytes of pool.
