@@ -36,9 +36,16 @@ unsafe impl Platform for Process {
     }
 
     fn acquire(&self, lock: &SpinLock) -> Irql {
-        // Acquire pairs with the Release in `release`. Who waits only reads, as a kernel's spin lock has it.
+        // Acquire pairs with the Release in `release`. Who waits only reads, as a kernel's spin lock has it; and lets others run
+        // after a while, because here, and in no kernel, who holds the lock may have to wait for a processor.
         while lock.word().compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            while lock.word().load(Ordering::Relaxed) != 0 {
+            for looks in 0.. {
+                if lock.word().load(Ordering::Relaxed) == 0 {
+                    break;
+                }
+                if looks % 1000 == 999 {
+                    std::thread::yield_now();
+                }
                 std::hint::spin_loop();
             }
         }
