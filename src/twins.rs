@@ -159,27 +159,27 @@ macro_rules! lists {
     ($guard:expr; initialize $name:ident($($parameter:ident: $ty:ty),+) $(-> $result:ty)?; $($rest:tt)*) => {
         lists! {
             @function $name($($parameter: $ty),+) $(-> $result)?;
-            initialize_list($guard,) by crate::binding::ntddk::$name, |_| 0
+            initialize_list($guard,) by crate::binding::ntddk::$name
         }
         lists! { $guard; $($rest)* }
     };
     ($guard:expr; entry $door:ident $name:ident($($parameter:ident: $ty:ty),+) $(-> $result:ty)?; $($rest:tt)*) => {
         lists! {
             @function $name($($parameter: $ty),+) $(-> $result)?;
-            $door() by crate::lookaside::$name, |_| 0
+            $door() by crate::lookaside::$name
         }
         lists! { $guard; $($rest)* }
     };
     ($guard:expr; whole $door:ident $name:ident($($parameter:ident: $ty:ty),+) $(-> $result:ty)?; $($rest:tt)*) => {
         lists! {
             @function $name($($parameter: $ty),+) $(-> $result)?;
-            $door() by crate::binding::ntddk::$name, |_| 0
+            $door() by crate::binding::ntddk::$name
         }
         lists! { $guard; $($rest)* }
     };
     (
         @function $name:ident($($parameter:ident: $ty:ty),+) $(-> $result:ty)?;
-        $door:ident($($guard:expr,)?) by $kernel:path, $list_bytes:expr
+        $door:ident($($guard:expr,)?) by $kernel:path
     ) => {
         #[doc = concat!("The kernel's `", stringify!($name), "`, tracked: see [`lookaside`](crate::lookaside).")]
         ///
@@ -196,7 +196,7 @@ macro_rules! lists {
             crate::door::$door(here, Function::$name, $($guard,)? ($($parameter,)+), |($($parameter,)+)| {
                 // SAFETY: the caller's promise; a larger size is a size, too.
                 unsafe { $kernel($($parameter),+) }
-            }, $list_bytes)
+            }, |_| 0)
         }
     };
 }

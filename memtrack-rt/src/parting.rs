@@ -18,18 +18,32 @@ use crate::taking::{Taking, may_touch};
 use crate::tracker::Tracker;
 use crate::violation::{Case, Caught, Next, Violation};
 
+/// So many blocks leave for one that is freed, at most: where other processors free blocks all the time, no call gives theirs
+/// back for ever. What is left goes with the next free.
+const AT_ONCE: usize = 16;
+
 impl<P: Platform> Tracker<P> {
-    /// Gives back what the quarantines hold beyond their bounds, as far as this IRQL allows.
-    ///
+    /// Gives back what the quarantines hold beyond their bounds now, as far as this IRQL allows; and what is freed meanwhile, but
+    /// not for ever.
+    pub(crate) fn keep_bounds(&self, caught: Caught) {
+        self.keep_each(|pool| self.with(|books| books.quarantine(pool).length()) * 4, caught);
+    }
+
+    /// The same for a free, which has other things to do.
+    pub(crate) fn keep_bounds_soon(&self, caught: Caught) {
+        self.keep_each(|_| AT_ONCE, caught);
+    }
+
     /// One thread does so at a time in each pool, for all. A kernel function of the driver's own may free other blocks
     /// when it is called to give one back: those wait for the thread that is at it, and do not do so in each other's
     /// frames.
-    pub(crate) fn keep_bounds(&self, caught: Caught) {
+    fn keep_each(&self, most: impl Fn(Pool) -> usize, caught: Caught) {
         let irql = self.platform().irql();
         for pool in [Pool::NonPaged, Pool::Paged].into_iter().filter(|pool| may_touch(*pool, irql)) {
+            let mut most = most(pool);
             while let Some(parting) = Parting::begin(self.parting(pool)) {
-                self.let_go(|books| books.leaving(pool), caught);
-                if !parting.end() {
+                most -= self.let_go(|books| books.leaving(pool), most, caught);
+                if !parting.end() || most == 0 {
                     break;
                 }
             }
@@ -51,31 +65,33 @@ impl<P: Platform> Tracker<P> {
         if let Some(block) = leaving {
             self.let_one_go(&block, caught);
             if block.is_followed {
-                self.let_go(|books| books.leaving(pool), caught);
+                self.let_go(|books| books.leaving(pool), AT_ONCE, caught);
             }
         }
         if parting.is_some_and(Parting::end) || overdue {
-            self.keep_bounds(caught);
+            self.keep_bounds_soon(caught);
         }
         kept
     }
 
-    /// Gives back what the quarantines hold, as far as this IRQL allows; true if that was anything.
+    /// Gives back what the quarantines hold now, as far as this IRQL allows; true if that was anything.
     pub(crate) fn empty(&self, caught: Caught) -> bool {
         let irql = self.platform().irql();
-        self.let_go(|books| books.leaving_all(irql), caught)
+        let length = |books: &mut Books<'_>, pool| books.quarantine(pool).length();
+        let most = self.with(|books| length(books, Pool::NonPaged) + length(books, Pool::Paged));
+        self.let_go(|books| books.leaving_all(irql), most, caught) > 0
     }
 
-    fn let_go(&self, next: impl Fn(&mut Books<'_>) -> Option<Leaving>, caught: Caught) -> bool {
-        let mut any = false;
-        while let Some(block) = self.with(&next) {
-            any = true;
+    /// Gives back so many blocks at most, and returns how many.
+    fn let_go(&self, next: impl Fn(&mut Books<'_>) -> Option<Leaving>, most: usize, caught: Caught) -> usize {
+        for gone in 0..most {
+            let Some(block) = self.with(&next) else { return gone };
             self.let_one_go(&block, caught);
             if !block.is_followed {
-                break;
+                return gone + 1;
             }
         }
-        any
+        most
     }
 
     /// Gives a block back that is not in the books any more, after a look at what was written to it.

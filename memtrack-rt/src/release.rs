@@ -206,7 +206,7 @@ impl<P: Platform> Tracker<P> {
     #[inline(never)]
     fn goes_with_the_lock(&self, asked: &Asked, release: &Release) -> Order {
         let mut taking = release.taking();
-        match self.take_with_the_lock(release, &mut taking) {
+        match self.take(release, &mut taking) {
             Taken::Live => self.taken(asked, release, &taking),
             Taken::Again => self.again(asked, &taking),
             Taken::Entry => self.entry_to_pool(asked, release),
@@ -218,30 +218,9 @@ impl<P: Platform> Tracker<P> {
         self.within(|book, inside| book.foreign_free(inside));
     }
 
-    /// Takes the block out of the driver's hands.
+    /// Takes a block out of the driver's hands, with the lock. Where there is no memory to remember it by, it is forgotten.
     #[inline(never)]
     pub(crate) fn take(&self, release: &Release, taking: &mut Taking) -> Taken {
-        if !self.holds() {
-            let struck =
-                self.within(|book, inside| match book.freed(inside, release.address, release.irql) {
-                    Struck::Live(kind, live) => {
-                        (taking.key, taking.live) = (*kind.key(), live);
-                        taking.has_list = book.may_have_list(release.address, live.bytes());
-                        Some(Taken::Live)
-                    }
-                    Struck::Nothing => Some(Taken::Stranger),
-                    Struck::Special => None,
-                });
-            if let Some(taken) = struck {
-                return taken;
-            }
-        }
-        self.take_with_the_lock(release, taking)
-    }
-
-    /// The same where the block is to be held, or is an odd one. Where there is no memory to remember it by, it is forgotten.
-    #[inline(never)]
-    fn take_with_the_lock(&self, release: &Release, taking: &mut Taking) -> Taken {
         // How long a check may take to look at one block: only a block of paged pool, and a free that cannot be put off,
         // waits for it at all; and not for ever, where the check has lost this very processor.
         let mut patience = 1_u32 << 20;
@@ -315,7 +294,7 @@ impl<P: Platform> Tracker<P> {
             Some(ticket) => self.holds_on(&Settling { taking, ticket, live, poisoned }, release.irql, caught),
             None => {
                 if taking.overdue {
-                    self.keep_bounds(caught);
+                    self.keep_bounds_soon(caught);
                 }
                 false
             }
@@ -337,7 +316,6 @@ impl<P: Platform> Tracker<P> {
         let Some((key, live, list)) = self.with(|books| books.entry(release.address)) else {
             return Order::Pass;
         };
-        let goes = !list.has_callbacks || !asked.can_skip;
         self.violated(&Case {
             violation: Violation::EntryToPool,
             address: release.address,
@@ -346,11 +324,8 @@ impl<P: Platform> Tracker<P> {
             list: Some(list),
             freed: None,
             caught: Caught::At(asked.act()),
-            next: if goes { Next::PassedOn } else { Next::Swallowed },
+            next: Next::PassedOn,
         });
-        if !goes {
-            return Order::Skip;
-        }
         let mut taking = release.taking();
         let address = entry_at(release.address, list.number);
         self.take(&Release { address, give_back: None, ..*release }, &mut taking);

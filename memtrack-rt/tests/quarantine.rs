@@ -1,7 +1,8 @@
 //! Many threads that allocate and free, beside checks, changes of the bounds, reports and the end: every block goes
 //! back to its pool exactly once, and nobody says a word.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use memtrack_rt::{Function, Guard, Location, Pool as Kind, Quarantine, Settings, Tracker};
@@ -140,5 +141,35 @@ fn finish_beside_frees_and_checks_gives_everything_back() {
         running.store(false, Ordering::Relaxed);
     });
     assert_eq!(tracker.finish("Last").violations, 0);
+    assert_eq!(POOL.usage(), (0, 0));
+}
+
+/// A function of the driver's own that frees a block by way of another one, again and again: each block that leaves the
+/// quarantine puts one more into it.
+#[test]
+fn a_free_does_not_give_back_for_ever() {
+    static POOL: Pool = Pool::new();
+    static TRACKER: LazyLock<Tracker<Desk>> = LazyLock::new(|| Tracker::new(Desk::default()));
+    static ENDED: AtomicBool = AtomicBool::new(false);
+    static GONE: AtomicUsize = AtomicUsize::new(0);
+    fn free(block: usize) {
+        TRACKER.give(Location::caller(), Function::ExFreePool, (block,), |(block,)| {
+            POOL.take(block);
+            GONE.fetch_add(1, Ordering::Relaxed);
+            if !ENDED.load(Ordering::Relaxed) {
+                free(allocate(&TRACKER, &POOL, false, 40));
+            }
+        });
+    }
+    TRACKER.configure(Settings::new().quarantines(Quarantine::new(1000, 1)));
+    for _ in 0..3 {
+        free(allocate(&TRACKER, &POOL, false, 40));
+    }
+    let gone = GONE.load(Ordering::Relaxed);
+    assert!((2..1000).contains(&gone), "{gone}");
+    ENDED.store(true, Ordering::Relaxed);
+    free(allocate(&TRACKER, &POOL, false, 40));
+    assert_eq!(TRACKER.stats().held_blocks, 1, "the next free gives back what was left");
+    assert_eq!(TRACKER.finish("Frees").curr_blocks(), 0);
     assert_eq!(POOL.usage(), (0, 0));
 }
