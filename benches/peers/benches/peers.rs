@@ -74,7 +74,7 @@ const VARIANTS: [Variant; 14] = [
 ];
 
 /// Blocks live on each thread, and threads.
-const SETTINGS: [(usize, usize); 4] = [(1_000, 1), (100_000, 1), (1_000_000, 1), (1_000, 2)];
+const SETTINGS: [(usize, usize); 6] = [FEW, (100_000, 1), MANY, TWO_THREADS, (50_000, 2), (500_000, 2)];
 const FEW: (usize, usize) = (1_000, 1);
 const MANY: (usize, usize) = (1_000_000, 1);
 const TWO_THREADS: (usize, usize) = (1_000, 2);
@@ -232,8 +232,9 @@ fn report(measured: &Measured) -> Result<String> {
     writeln!(
         report,
         "Nanoseconds of one allocation and its free, and how many times malloc's:\n\n{}\n",
-        times(measured)?
+        times(measured, 1)?
     )?;
+    writeln!(report, "The same on each of two threads at once:\n\n{}\n", times(measured, 2)?)?;
     if measured.profiles.is_empty() {
         writeln!(report, "Instructions were not counted: `apt-get install valgrind`.\n")?;
     } else {
@@ -264,11 +265,14 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-fn times(measured: &Measured) -> Result<Table> {
-    let mut table = table(["", "1,000 live", "100,000 live", "1,000,000 live", "2 threads, 1,000 live each"]);
+fn times(measured: &Measured, threads: usize) -> Result<Table> {
+    let mut table = table(match threads {
+        1 => ["", "1,000 live", "100,000 live", "1,000,000 live"],
+        _ => ["", "1,000 live on each", "50,000 live on each", "500,000 live on each"],
+    });
     for variant in VARIANTS.iter().filter(|variant| variant.is_there()) {
         let mut row = vec![variant.name.to_owned()];
-        for setting in SETTINGS {
+        for setting in SETTINGS.into_iter().filter(|setting| setting.1 == threads) {
             let own = measured.pair(setting, variant.name)?;
             row.push(format!("{own:.1}  {:.2}", own / measured.pair(setting, PLAIN)?));
         }
